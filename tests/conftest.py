@@ -21,3 +21,18 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real public data not at {folder}: set BRAIN_MRI_TEST_DATA to run this test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory) -> Path:
+    """The manifest of a small phantom cohort, made once for all test processes; read it, do not change it."""
+    from filelock import FileLock
+
+    from study_lib.phantom.cohort import ensure_cohort
+    from study_lib.phantom.spec import CohortSpec
+
+    spec = CohortSpec(per_site=6, travelling=2, pretraining=6, per_task=8, n_volumes=100)
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(shared / "phantom.lock"):
+        return ensure_cohort(shared / "phantom", spec, workers=2, progress=False)

@@ -1,0 +1,1 @@
+"""Speed and memory, beside peers where there are any: `./run bench`."""

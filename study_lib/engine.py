@@ -1,0 +1,15 @@
+"""Snakemake, ending with the process that started it: `python -m study_lib.engine --snakefile …`."""
+
+from study_lib.subprocesses import stop_with_parent
+
+
+def main() -> None:
+    """Run Snakemake's own command line."""
+    stop_with_parent()
+    from snakemake.cli import main as snakemake  # takes seconds
+
+    snakemake()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The built-in cohort: simulated heads with a known truth, written as real files. Every result on it says "phantom"."""

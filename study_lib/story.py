@@ -1,0 +1,89 @@
+"""The notebooks in the order of the story: what each asks, what it reads, how long it takes.
+
+A notebook joins by one entry in `STORY`; the workflow, the report and the command line read it from here.
+"""
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from study_lib.provenance import REPOSITORY
+
+COHORT = "cohort"
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """One notebook: `needs` names other notebooks of the story, or `COHORT` for the manifest of scans."""
+
+    name: str
+    title: str
+    question: str
+    needs: tuple[str, ...] = ()
+    minutes: dict[str, float] = field(default_factory=dict, hash=False)  # by profile, on 2 cores
+    all_cores: bool = False  # notebooks that train take every core, one at a time
+
+    @property
+    def number(self) -> str:
+        """The two digits that the name begins with: "03"."""
+        return self.name.split("_")[0]
+
+    def cell_timeout(self, profile: str) -> int | None:
+        """Seconds after which one cell counts as stuck: ten times the whole notebook; never where unknown."""
+        minutes = self.minutes.get(profile)
+        return None if minutes is None else max(600, round(600 * minutes))
+
+
+@dataclass(frozen=True)
+class Story:
+    """Notebooks in order, and the folder they lie in."""
+
+    folder: Path
+    notebooks: tuple[Notebook, ...]
+
+    def __post_init__(self) -> None:
+        known = {COHORT}
+        for notebook in self.notebooks:
+            unknown = sorted(set(notebook.needs) - known)
+            if unknown:
+                raise ValueError(f"story: {notebook.name} needs {unknown}; before it are {sorted(known)}")
+            known.add(notebook.name)
+
+    def path(self, notebook: Notebook) -> Path:
+        """Where the notebook's source lies."""
+        return self.folder / f"{notebook.name}.ipynb"
+
+    def numbered(self, number: str) -> Notebook:
+        """The notebook with this number ("03", "3") or this name."""
+        for notebook in self.notebooks:
+            if number in (notebook.number, notebook.name) or number.zfill(2) == notebook.number:
+                return notebook
+        known = ", ".join(notebook.number for notebook in self.notebooks)
+        raise ValueError(f"notebook: expected one of {known}; got {number!r}")
+
+    def until(self, number: str | None) -> tuple[Notebook, ...]:
+        """The notebooks up to and including this number; all of them for None."""
+        if number is None:
+            return self.notebooks
+        return self.notebooks[: self.notebooks.index(self.numbered(number)) + 1]
+
+
+STORY = Story(
+    folder=REPOSITORY / "notebooks",
+    notebooks=(
+        Notebook(
+            name="01_data_curation",
+            title="Data curation",
+            question="Who is in the study, and is every file what it claims to be?",
+            needs=(COHORT,),
+            minutes={"smoke": 0.5, "demo": 2},
+        ),
+    ),
+)
+COHORT_MINUTES = {"smoke": 1, "demo": 5}
+
+
+def load_story(reference: str) -> Story:
+    """The story at "module:name"; tests tell shorter stories than ours."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
