@@ -10,6 +10,7 @@ from study_lib import notebook_rules, pipeline
 from study_lib.lock import Busy
 from study_lib.profiles import PROFILES
 from study_lib.provenance import REPOSITORY
+from study_lib.subprocesses import INTERRUPTED
 
 MISTAKE = 2
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -38,6 +39,8 @@ def figures(
     except (ValueError, Busy) as error:
         print(error, file=sys.stderr)
         code = MISTAKE
+    except KeyboardInterrupt:  # before or after the workflow, which handles its own
+        code = INTERRUPTED
     raise typer.Exit(code)
 
 

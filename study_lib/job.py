@@ -2,7 +2,6 @@
 
 import json
 import logging
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -17,9 +16,9 @@ from study_lib.parameters import ParameterError
 from study_lib.profiles import check_profile
 from study_lib.report import build_report
 from study_lib.story import Notebook, Story, load_story
-from study_lib.subprocesses import stop_with_parent
+from study_lib.subprocesses import INTERRUPTED, signals_interrupt, stop_with_parent
 
-BAD_PARAMETER, INTERRUPTED = 2, 130
+BAD_PARAMETER = 2
 ECHO_SECONDS = 20
 
 
@@ -89,18 +88,6 @@ class Echo(logging.Handler):
             self._next = time.monotonic() + ECHO_SECONDS
 
 
-def interrupt_on_signals() -> None:
-    """Treat SIGTERM like Ctrl-C, and only the first of them: cleaning up must not be interrupted."""
-
-    def interrupt(*_: Any) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-
-
 def main(
     name: str,
     profile: Annotated[str, typer.Option()],
@@ -109,13 +96,13 @@ def main(
     story: Annotated[str, typer.Option(help="module:name")] = "study_lib.story:STORY",
 ) -> None:
     """Run one notebook of the story headless."""
-    interrupt_on_signals()
     stop_with_parent()  # two runs must not write into one folder
     told = load_story(story)
     notebook = told.numbered(name)
     logging.getLogger("papermill").addHandler(Echo(notebook.name))
     try:
-        code = run_job(told, notebook, check_profile(profile), json.loads(parameters), output_root.resolve())
+        with signals_interrupt():
+            code = run_job(told, notebook, check_profile(profile), json.loads(parameters), output_root.resolve())
     except KeyboardInterrupt:
         _say(f"{notebook.name}: stopped")
         code = INTERRUPTED

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,9 +145,3 @@ def notebook_html(executed: str | Path) -> str:
 
     page, _ = HTMLExporter(mathjax_url="", require_js_url="").from_filename(str(executed))
     return page
-
-
-def seconds_since(start: float) -> str:
-    """Time passed since `time.monotonic()` gave `start`, as people say it."""
-    seconds = time.monotonic() - start
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"

@@ -153,15 +153,11 @@ def describe(plan: Plan) -> str:
     rows = [(notebook.name, notebook.minutes.get(profile)) for notebook in plan.notebooks]
     if not plan.manifest and any(COHORT in notebook.needs for notebook in plan.notebooks):
         rows.insert(0, ("built-in cohort", COHORT_MINUTES.get(profile)))
+    known = [minutes for _, minutes in rows if minutes is not None]
+    total = f": at most {_minutes(sum(known)).strip()} on 2 cores, less what is up to date" if known else ""
     lines = [f"  {name:<28} {_minutes(minutes)}" for name, minutes in rows]
-    total = sum(minutes for _, minutes in rows if minutes is not None)
-    return "\n".join(
-        [
-            f"Profile {profile}: at most {_minutes(total).strip()} on 2 cores, less what is up to date.",
-            *lines,
-            f"The report grows at {plan.root / 'report' / 'index.html'}",
-        ]
-    )
+    report = plan.root / "report" / "index.html"
+    return "\n".join([f"Profile {profile}{total}.", *lines, f"The report grows at {report}"])
 
 
 def _minutes(minutes: float | None) -> str:
@@ -207,7 +203,9 @@ def _command(plan: Plan) -> list[str]:
     atomic_write_json(path, config)
     snakefile, profile = WORKFLOW / "Snakefile", WORKFLOW / "profiles" / plan.request.executor
     command = [sys.executable, "-P", "-m", "study_lib.engine", "--snakefile", str(snakefile)]
-    command += ["--workflow-profile", str(profile), "--configfile", str(path), "--cores", str(plan.cores)]
+    command += ["--workflow-profile", str(profile), "--configfile", str(path)]
+    if plan.request.executor == "local":
+        command += ["--cores", str(plan.cores)]
     return command + (["--dry-run", "--quiet", "host"] if plan.request.dry_run else [])
 
 
@@ -235,6 +233,6 @@ def _summary(plan: Plan, code: int, ran: list[str], report: Path) -> int:
         print("\n".join(["\nFAILED:", *last, f"  log:      {log}"]))
     missing = [chapter.notebook.name for chapter in chapters if chapter.state == "not run"]
     if code and missing:
-        print(f"\nNot run: {', '.join(missing)}.")
+        print(f"\nNot finished: {', '.join(missing)}.")
     print(f"Report: {report}", flush=True)
     return failed[0].failure["exit_code"] if failed and code != INTERRUPTED else code

@@ -4,7 +4,8 @@ import re
 from html import escape
 from typing import Any
 
-SHOWN_ROWS = 100  # longer tables are cut here; the CSV beside them has every row
+NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
+SHOWN_ROWS = 30  # longer tables are cut here; the CSV beside them has every row
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #57606a; --line: #d0d7de;
@@ -25,12 +26,13 @@ nav ol { list-style: none; padding: 0; } nav li { margin: .2rem 0; }
 section { border-top: 1px solid var(--line); margin-top: 2rem; }
 .question { font-style: italic; } .facts, figcaption { color: var(--soft); font-size: .95rem; }
 .done { color: var(--good); } .failed { color: var(--bad); font-weight: 600; }
-figure { margin: 1.5rem 0; }
+figure { margin: 1.5rem 0; } figcaption { margin-top: .4rem; }
 figure img { max-width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
 .scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
-thead th { border-bottom: 2px solid var(--line); } td.number { text-align: right; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; max-width: 28rem; }
+thead th { border-bottom: 2px solid var(--line); white-space: nowrap; }
+.number { text-align: right; white-space: nowrap; }
 pre { overflow-x: auto; background: var(--tint); padding: .8rem; font-size: .85rem; }
 .cohort { background: var(--tint); border: 1px solid var(--line); border-radius: 4px; padding: 0 .35rem;
   white-space: nowrap; }
@@ -129,21 +131,35 @@ def _exhibit(exhibit: dict[str, Any]) -> str:
 
 
 def _table(rows: list[list[str]], title: str) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows[1 : SHOWN_ROWS + 1])
+    """A table that scrolls by itself; columns that hold numbers only are set flush right."""
+    head, body = rows[0], rows[1 : SHOWN_ROWS + 1]
+    if not body:
+        return "<p>No rows.</p>"
+    numeric = [all(_is_number(row[place]) for row in body) for place in range(len(head))]
+    titles = _row(head, numeric, '<th scope="col"{}>{}</th>')
+    lines = "".join(_row(row, numeric, "<td{}>{}</td>") for row in body)
     rest = len(rows) - 1 - SHOWN_ROWS
     more = f"<p>{rest} more rows are in the CSV.</p>" if rest > 0 else ""
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>{more}"
+        f"<table><thead>{titles}</thead>\n<tbody>{lines}</tbody></table></div>{more}"
     )
 
 
-def _cell(text: str) -> str:
-    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, flags=re.IGNORECASE):
-        return f"<td>{escape(text)}</td>"
-    short = text if re.fullmatch(r"[+-]?\d+", text) else f"{float(text):.4g}"
-    return f'<td class="number">{short}</td>'
+def _row(row: list[str], numeric: list[bool], cell: str) -> str:
+    flush = [' class="number"' if number else "" for number in numeric]
+    return f"<tr>{''.join(cell.format(place, _shown(text)) for place, text in zip(flush, row, strict=True))}</tr>\n"
+
+
+def _is_number(text: str) -> bool:
+    return not text or re.fullmatch(NUMBER, text, flags=re.IGNORECASE) is not None
+
+
+def _shown(text: str) -> str:
+    """Whole numbers as they are, others with four digits, text as text."""
+    if not text or not _is_number(text) or re.fullmatch(r"[+-]?\d+", text):
+        return escape(text)
+    return f"{float(text):.4g}"
 
 
 def _metrics(metrics: dict[str, float], heading: str) -> str:

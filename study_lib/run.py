@@ -153,7 +153,7 @@ def start(
     given = {"profile": profile, "seed": int(seed), "output_root": str(output_root), **(parameters or {})}
     run = Run(notebook, check_profile(profile), int(seed), root, given, config)
     run.folder.mkdir(parents=True, exist_ok=True)
-    for name in ("metrics.json", "run.json"):
+    for name in ("metrics.json", "run.json", "failure.json"):
         (run.folder / name).unlink(missing_ok=True)
     return run
 

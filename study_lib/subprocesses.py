@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 30
 
 def wait_or_stop(process: subprocess.Popen) -> int:
     """The exit code of `process`; 130 when SIGINT, SIGTERM or SIGHUP came first."""
-    with _signals_interrupt():
+    with signals_interrupt():
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -83,9 +83,14 @@ def _quietly(action: Any) -> None:
 
 
 @contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Let the first signal raise KeyboardInterrupt, also where a shell started us with SIGINT ignored."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+def signals_interrupt() -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, the first of them only: then comes cleaning up.
+
+    This holds also where a shell started us with SIGINT ignored; under nohup SIGHUP stays ignored.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
 
     def interrupt(*_: Any) -> None:
         for number in numbers:

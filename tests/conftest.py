@@ -31,7 +31,7 @@ def phantom(tmp_path_factory) -> Path:
     from study_lib.phantom.cohort import ensure_cohort
     from study_lib.phantom.spec import CohortSpec
 
-    spec = CohortSpec(per_site=6, travelling=2, pretraining=6, per_task=8, n_volumes=100)
+    spec = CohortSpec(per_site=6, travelling=2, pretraining=10, per_task=8, n_volumes=100)
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with FileLock(shared / "phantom.lock"):

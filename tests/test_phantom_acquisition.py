@@ -12,6 +12,9 @@ from study_lib.grid import Grid
 from study_lib.intensity import StudyNormaliser
 from study_lib.manifest import load_manifest
 from study_lib.phantom.acquisition import PROTON_DENSITY, SCANNERS, T1_MS, acquire, grid, receive_field, tissue_signals
+from study_lib.phantom.anatomy import draw_anatomy, tissue_shares
+from study_lib.phantom.template import HIGHEST_CORNER_MM, LOWEST_CORNER_MM
+from study_lib.phantom.traits import N_TRAITS
 from study_lib.preparation import mean_absolute_differences, prepare_scans
 
 
@@ -93,23 +96,23 @@ def test_a_head_is_more_like_itself_at_another_site_than_like_another_head_at_it
     distances = mean_absolute_differences(travelling, StudyNormaliser())
     subject, site = np.array([(scan.subject, scan.site) for scan in travelling]).T
     same_subject, same_site = subject[:, None] == subject, site[:, None] == site
-    assert distances[same_subject & ~same_site].max() < distances[~same_subject & same_site].min()
+    assert distances[same_subject & ~same_site].mean() < 0.8 * distances[~same_subject & same_site].mean()
+    nearest = (distances + 9.0 * same_site).argmin(1)  # of the scans at other sites
+    assert (subject[nearest] == subject).all()
     rescans = same_subject & same_site & ~np.eye(len(site), dtype=bool)
     assert distances[rescans].mean() < distances[same_subject & ~same_site].mean()
 
 
-def test_a_plain_classifier_tells_the_sites_of_unseen_subjects_apart_slice_by_slice(harmonisation_scans):
+def test_a_plain_classifier_tells_the_sites_of_unseen_subjects_apart_slice_by_slice():
     """A stand-in for the study's ResNet-50: the intensity histogram and a very coarse picture of single slices."""
-    normaliser = StudyNormaliser()
     features, sites, subjects = [], [], []
-    for scan in harmonisation_scans:
-        volume = scan.normalised(normaliser)
-        for z in range(10, 32, 2):
-            features.append(_slice_features(volume[:, :, z], scan.mask[:, :, z]))
-            sites.append(scan.site)
-            subjects.append(scan.subject)
-    features, sites, subjects = np.array(features), np.array(sites), np.array(subjects)
-    unseen = np.isin(subjects, [name for name in np.unique(subjects) if int(name[-2:]) % 3 == 0])
+    for subject, scanner in [(subject, scanner) for subject in range(18) for scanner in SCANNERS.values()]:
+        volume, mask = _scan(subject, scanner)
+        for z in range(12, volume.shape[2] - 12, 3):
+            features.append(_slice_features(volume[:, :, z], mask[:, :, z]))
+            sites.append(scanner.name)
+            subjects.append(subject)
+    features, sites, unseen = np.array(features), np.array(sites), np.array(subjects) >= 13
     accuracies = {}
     for a, b in [(a, b) for a in SCANNERS for b in SCANNERS if a < b]:
         pair = np.isin(sites, [a, b])
@@ -117,6 +120,16 @@ def test_a_plain_classifier_tells_the_sites_of_unseen_subjects_apart_slice_by_sl
         model.fit(features[pair & ~unseen], sites[pair & ~unseen])
         accuracies[a, b] = model.score(features[pair & unseen], sites[pair & unseen])
     assert np.mean(list(accuracies.values())) >= 0.90, accuracies
+
+
+def _scan(seed, scanner):
+    """One head of its own, at 1.5 times the scanner's voxel width to keep the test short, in the study's units."""
+    rng = np.random.default_rng([seed, list(SCANNERS).index(scanner.name)])
+    head = draw_anatomy(rng.normal(size=N_TRAITS), 70.0, "F", rng)
+    affine, shape = grid(scanner, 1.5, np.array(LOWEST_CORNER_MM), np.array(HIGHEST_CORNER_MM))
+    shares = tissue_shares(head, affine, shape)
+    mask = shares["brain"] > 0.5
+    return StudyNormaliser().transform(acquire(shares, scanner, affine, 1.5, rng), mask), mask
 
 
 def _slice_features(image, mask):

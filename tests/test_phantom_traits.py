@@ -47,7 +47,7 @@ def test_without_coupling_diagnosis_leaves_the_anatomy_alone():
 
 
 def test_a_coupling_that_is_no_correlation_is_refused():
-    with pytest.raises(ValueError, match="coupling must lie between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"coupling must lie between 0 and 1, got 1\.5"):
         draw_traits("control", 1.5, np.random.default_rng(0))
 
 

@@ -16,6 +16,7 @@ from tiny_notebooks import PARAMETERS, prose, write_notebook
 
 from study_lib.lock import Busy, only_one
 from study_lib.pipeline import Request, describe, plan
+from study_lib.story import STORY as OURS
 
 STORY = """
 from pathlib import Path
@@ -25,7 +26,7 @@ STORY = Story(
     Path(__file__).parent / "note books",
     (
         Notebook("01_first", "First", "Who?", (COHORT,), {"smoke": 0.1, "demo": 3}),
-        Notebook("02_second", "Second", "What?", ("01_first",), {"smoke": 0.2, "demo": 4}),
+        Notebook("02_second", "Second", "What?", ("01_first",), {"smoke": 0.2, "demo": 4}, all_cores=True),
         Notebook("03_third", "Third", "Why?", (), {"smoke": 0.1}),
     ),
 )
@@ -52,7 +53,8 @@ def write_story(folder: Path) -> Path:
         places[1],
         begin[1].replace("MANIFEST", "''"),
         "import json\nfirst = json.loads(run.product('01_first', 'metrics.json').read_text())",
-        "run.record({'twice': 2 * first['metrics']['subjects']}, 'phantom')",
+        "import os\nthreads = int(os.environ['OMP_NUM_THREADS'])",
+        "run.record({'twice': 2 * first['metrics']['subjects'], 'threads': threads}, 'phantom')",
         parameters=COMMON,
     )
     write_notebook(
@@ -175,7 +177,8 @@ def test_a_failure_leaves_the_others_and_is_told_with_its_log(first_call):
     project, code, text = first_call
     assert code == 1
     assert "FAILED: 03_third: cell In [5] raised ZeroDivisionError" in text
-    assert (project.metrics("01_first"), project.metrics("02_second")) == ({"subjects": 2}, {"twice": 4})
+    assert project.metrics("01_first") == {"subjects": 2}
+    assert project.metrics("02_second") == {"twice": 4, "threads": 2}, "it trains, so it may use all cores"
     log = project.root / "03_third" / "03_third.log"
     assert f"log:      {log}" in text
     assert text.rstrip().endswith(f"Report: {project.root / 'report' / 'index.html'}")
@@ -315,3 +318,13 @@ def test_expected_times_add_up(story_on_path):
     assert "time not known" in text
     assert "built-in cohort" not in text
     assert "built-in cohort" in describe(plan(story_on_path.request(manifest=None)))
+    assert describe(plan(story_on_path.request(profile="paper"))).startswith("Profile paper.\n")
+
+
+def test_our_own_story_begins_with_the_built_in_cohort(tmp_path):
+    command = [sys.executable, "-P", "-m", "study_lib", "figures", "--dry-run", "--profile", "smoke"]
+    result = subprocess.run([*command, "--output-root", "out"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    rules = [line.split()[1].rstrip(":") for line in result.stdout.splitlines() if line.startswith("rule ")]
+    assert rules[0] == "cohort"
+    assert {notebook.name for notebook in OURS.notebooks} < set(rules)

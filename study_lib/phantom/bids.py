@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 
 from study_lib.files import atomic_write_bytes, atomic_write_json, atomic_write_text
+from study_lib.grid import Grid
 from study_lib.phantom import bold
 from study_lib.phantom.acquisition import SCANNERS, Scanner, tissue_signals
 from study_lib.phantom.atlas import ATLAS_NAME, N_CORTICAL, load_atlas
 from study_lib.phantom.connectome import REPETITION_TIME_S, load_system_map
 from study_lib.phantom.people import Person
 from study_lib.phantom.traits import N_TRAITS, anatomy_shift, load_trait_map
+from study_lib.volume import resample
 
 SPACE = "MNI152NLin2009aSym"
 DERIVATIVES = "derivatives/fmriprep"
@@ -197,9 +199,8 @@ def _description(kind: str) -> dict:
 
 def _write_atlas(folder: Path) -> None:
     atlas = load_atlas()
-    affine = atlas.affine @ np.diag([2, 2, 2, 1])
-    labels = atlas.labels[::2, ::2, ::2].astype(np.uint8)
-    write_image(folder / f"{ATLAS_STEM}_dseg.nii.gz", labels, affine, code=_MNI_CODE)
+    labels = resample(nib.Nifti1Image(atlas.labels.astype(np.uint8), atlas.affine), Grid.isotropic(2.0), "nearest")
+    write_image(folder / f"{ATLAS_STEM}_dseg.nii.gz", np.asarray(labels.dataobj), labels.affine, code=_MNI_CODE)
     table = pd.DataFrame({"index": np.arange(1, len(atlas.names) + 1), "name": atlas.names})
     table[["x", "y", "z"]] = atlas.centres.round(1)
     table["hemisphere"] = atlas.hemispheres

@@ -12,6 +12,7 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from study_lib.files import atomic_path, atomic_write_json
+from study_lib.lock import only_one
 from study_lib.manifest import write_manifest
 from study_lib.phantom import bids
 from study_lib.phantom.people import (
@@ -47,8 +48,13 @@ def ensure_cohort(folder: str | Path, spec: CohortSpec, workers: int = -1, progr
     """
     folder = Path(folder)
     manifest = folder / "manifest.csv"
-    if _is_stamped(folder / STAMP, spec) and manifest.exists():
-        return manifest
+    if not (_is_stamped(folder / STAMP, spec) and manifest.exists()):
+        with only_one(folder.parent / f".{folder.name}.lock"):
+            _write_cohort(folder, manifest, spec, workers, progress)
+    return manifest
+
+
+def _write_cohort(folder: Path, manifest: Path, spec: CohortSpec, workers: int, progress: bool) -> None:
     _discard_other(folder, spec)
     people = people_of(spec)
     with Parallel(n_jobs=workers, return_as="generator") as pool:
@@ -59,7 +65,6 @@ def ensure_cohort(folder: str | Path, spec: CohortSpec, workers: int = -1, progr
     _write_manifest(folder, manifest)
     atomic_write_json(folder / STAMP, json.loads(version_key(spec)))
     shutil.rmtree(folder / BEGUN)
-    return manifest
 
 
 def _is_stamped(stamp: Path, spec: CohortSpec) -> bool:
@@ -76,6 +81,8 @@ def _discard_other(folder: Path, spec: CohortSpec) -> None:
         if any(folder.iterdir()) and not (begun.exists() or (folder / STAMP).exists()):
             raise FileExistsError(f"{folder} holds files that are no phantom: name an empty folder, or remove them")
         shutil.rmtree(folder)
+    for leftover in folder.rglob(".partial-*"):  # of a run that was killed while it wrote
+        leftover.unlink()
     atomic_write_json(begun, json.loads(version_key(spec)))
 
 

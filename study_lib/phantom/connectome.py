@@ -16,7 +16,7 @@ from study_lib.phantom.traits import N_DISORDER_TRAITS, N_TRAITS, affected_pairs
 
 N_SYSTEMS = 8
 OWN_LOADING, OTHER_LOADING = 0.62, 0.12
-TRAIT_LOADING = 0.28  # change of loading per standard deviation of a disorder trait
+TRAIT_LOADING = 0.36  # change of loading per standard deviation of a disorder trait
 GENERAL_TRAIT_GAIN = 0.14  # relative change of a whole system's loadings
 PERSONAL_LOADING = 0.15  # everybody's own deviation, in every region and system
 DIRECT_LOADING = -0.10  # disorders also loosen two pairs of deep regions, in the network alone

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from study_lib.grid import Grid
 from study_lib.phantom import bids, bold
 from study_lib.phantom.acquisition import SCANNERS, acquire, grid
 from study_lib.phantom.anatomy import Anatomy, draw_anatomy, region_labels, tissue_shares
@@ -15,7 +16,6 @@ from study_lib.phantom.people import Person
 from study_lib.phantom.template import HIGHEST_CORNER_MM, LOWEST_CORNER_MM
 from study_lib.phantom.traits import Traits, draw_traits
 
-TRUTH_SPACING_MM = 2.0
 _LOW, _HIGH = np.array(LOWEST_CORNER_MM), np.array(HIGHEST_CORNER_MM)
 _PERSON, _FUNCTION, _FAMILY, _VISIT = range(4)  # streams of random numbers; visits count on from the last
 
@@ -79,11 +79,10 @@ def _scan_head(folder: Path, person: Person, visit: int, anatomy: Anatomy, setti
 
 
 def _write_true_labels(folder: Path, person: Person, anatomy: Anatomy) -> None:
-    affine = np.diag([TRUTH_SPACING_MM] * 3 + [1.0])
-    affine[:3, 3] = _LOW
-    shape = tuple(((_HIGH - _LOW) / TRUTH_SPACING_MM).astype(int) + 1)
-    shares = tissue_shares(anatomy, affine, shape)
-    bids.write_true_labels(folder, person.subject, shares, region_labels(anatomy, affine, shape), affine)
+    common = Grid.isotropic(2.0)
+    shares = tissue_shares(anatomy, common.affine, common.shape)
+    regions = region_labels(anatomy, common.affine, common.shape)
+    bids.write_true_labels(folder, person.subject, shares, regions, common.affine)
 
 
 def _scan_function(folder: Path, person: Person, traits: np.ndarray, settings: ScanSettings) -> np.ndarray:

@@ -25,7 +25,7 @@ class CohortSpec:
 SPECS = {
     "smoke": CohortSpec(n_volumes=160),
     # More pairs than the least that would do: intervals of differences between methods need the subjects.
-    "demo": CohortSpec(per_site=48, travelling=8, pretraining=600, per_task=300, bold_per_cohort=4),
+    "demo": CohortSpec(per_site=48, travelling=8, pretraining=800, per_task=300, bold_per_cohort=4),
 }
 
 

@@ -6,15 +6,15 @@ The sizes are set once, from published effects, and are not to be tuned to any m
   Rooij et al. 2018, doi 10.1176/appi.ajp.2017.17010100) and the 0.5 of mean thickness in schizophrenia (van Erp et al.
   2018, doi 10.1016/j.biopsych.2018.04.023).
 - Connectivity: d = 0.4 to 0.6 per affected edge, at the upper end of what single studies report (our choice).
-- Spread between healthy adults: thickness 5 % of the mean in most regions and 10 % in the association regions that
-  differ most between people, volume 6 and 15 %: the range of FreeSurfer's regional measures in healthy adults, its
-  upper end for the association regions.
+- Spread between healthy adults: thickness 4 % of the mean in most regions and 11 % in the association regions that
+  differ most between people, volume 5 and 18 %: the range of FreeSurfer's regional measures in healthy adults, its
+  upper end for the association regions (our choice).
 
 Each of the eleven disorder traits belongs to one mirrored pair of cortical regions and to the edges between that pair
 and one functional system. So 22 of 116 regions (19 %) carry the effect of diagnosis. All disorders shift the same
-traits, each in its own pattern of signs. The shifts add up to a distance of 0.345 * sqrt(11) = 1.14 standard deviations
+traits, each in its own pattern of signs. The shifts add up to a distance of 0.335 * sqrt(11) = 1.11 standard deviations
 in trait space, at which an oracle that knows the true traits of a person decides between two classes with
-Phi(1.14 / 2) = 71.6 % balanced accuracy.
+Phi(1.11 / 2) = 71.1 % balanced accuracy.
 """
 
 from dataclasses import dataclass
@@ -28,19 +28,19 @@ N_DISORDER_TRAITS = 11
 N_GENERAL_TRAITS = 3
 N_TRAITS = N_DISORDER_TRAITS + N_GENERAL_TRAITS
 
-TRAIT_SHARE = 0.75
+TRAIT_SHARE = 0.80
 """Share of the variance of a region between healthy people of one age and sex that its traits explain."""
-ANATOMY_SHIFT = 0.345
-"""By how many standard deviations diagnosis moves each disorder trait in the anatomy: d = 0.345 * sqrt(0.75) = 0.30."""
+ANATOMY_SHIFT = 0.335
+"""By how many standard deviations diagnosis moves each disorder trait in the anatomy: d = 0.335 * sqrt(0.80) = 0.30."""
 DEMENTIA_SHIFT = 1.0
-"""Dementia (harmonisation cohort only) thins the same regions by d = 0.87: atrophy is stronger (our choice)."""
+"""Dementia (harmonisation cohort only) thins the same regions by d = 0.89: atrophy is stronger (our choice)."""
 NETWORK_SHIFT = 0.60
 """The same in the network, where disorders show more: with the spread that edges have, d is 0.4 to 0.6 per edge."""
 
-THICKNESS_SPREAD = 0.05
-THICKNESS_SPREAD_ASSOCIATION = 0.10
-VOLUME_SPREAD = 0.06
-VOLUME_SPREAD_ASSOCIATION = 0.15
+THICKNESS_SPREAD = 0.04
+THICKNESS_SPREAD_ASSOCIATION = 0.11
+VOLUME_SPREAD = 0.05
+VOLUME_SPREAD_ASSOCIATION = 0.18
 
 # One sign per disorder trait. The two disorders of one task differ in 7 of the 11 signs, so they can be told apart.
 DIAGNOSIS_SIGNS = {
