@@ -244,7 +244,7 @@ def change_cohort(project):
         (change_cohort, ["--until", "01"], {"01_first"}),
         (None, ["--set", "03.divisor=2"], {"03_third"}),
     ],
-    ids=lambda value: getattr(value, "__name__", None) or " ".join(value) if value else "nothing",
+    ids=lambda value: getattr(value, "__name__", None) or " ".join(sorted(value)) if value else "nothing",
 )
 def test_a_change_redoes_exactly_what_depends_on_it(project, change, arguments, redone):
     files = [project.notebook("01_first"), project.folder / "cohort.csv"]
