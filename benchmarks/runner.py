@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 
-from study_lib.notebook import run_notebook
+from study_lib.workflow.notebook import run_notebook
 
 CELLS, REPEATS = 30, 3
 

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from study_lib import notebook_rules, pipeline
 from study_lib.lock import Busy
 from study_lib.profiles import PROFILES
 from study_lib.provenance import REPOSITORY
-from study_lib.subprocesses import INTERRUPTED
+from study_lib.workflow import notebook_rules, pipeline
+from study_lib.workflow.subprocesses import INTERRUPTED
 
 MISTAKE = 2
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -30,7 +30,7 @@ def figures(
     output_root: Annotated[str | None, typer.Option(metavar="DIR", help="instead of outputs/")] = None,
     executor: Annotated[str, typer.Option(help="local or slurm")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and why")] = False,
-    story: Annotated[str, typer.Option(hidden=True)] = "study_lib.story:STORY",
+    story: Annotated[str, typer.Option(hidden=True)] = "study_lib.workflow.story:STORY",
 ) -> None:
     """Run the notebooks and write the report; only what is missing or out of date."""
     asked = (profile, until, cores, tuple(settings or ()), manifest, output_root, executor, dry_run, story)

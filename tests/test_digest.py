@@ -5,8 +5,8 @@ import json
 import pytest
 from tiny_notebooks import code, prose, write_cells, write_notebook
 
-from study_lib.digest import library_digest, source_digest
 from study_lib.provenance import REPOSITORY
+from study_lib.workflow.digest import library_digest, source_digest
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_comment_in_a_library_redoes_nothing(tmp_path, libraries):
 
 def test_telling_another_story_or_another_report_redoes_no_notebook(tmp_path, monkeypatch):
     """`study_lib.run`, which every notebook imports, must not reach the modules that name all notebooks."""
-    import study_lib.digest as digest
+    import study_lib.workflow.digest as digest
 
     notebook = write_cells(tmp_path / "03_x.ipynb", [code("from study_lib.run import start")])
     read = []

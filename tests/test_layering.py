@@ -4,10 +4,10 @@ import ast
 
 import pytest
 
-from study_lib.digest import LIBRARIES
-from study_lib.notebook_rules import problems
 from study_lib.provenance import REPOSITORY
-from study_lib.story import STORY
+from study_lib.workflow.digest import LIBRARIES
+from study_lib.workflow.notebook_rules import problems
+from study_lib.workflow.story import STORY
 
 ALLOWED = {
     "study_lib": {"study_lib"},

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tiny_notebooks import write_notebook
 
-from study_lib.notebook import NotebookFailure, notebook_html, run_notebook
-from study_lib.parameters import ParameterError
+from study_lib.workflow.notebook import NotebookFailure, notebook_html, run_notebook
+from study_lib.workflow.parameters import ParameterError
 
 
 def outputs(executed: Path) -> str:

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from tiny_notebooks import PARAMETERS, code, prose, write_cells
 
-from study_lib.notebook_rules import problems
+from study_lib.workflow.notebook_rules import problems
 
 FILLING = [prose("Why."), code("x = 1")] * 9
 

@@ -3,7 +3,7 @@
 import pytest
 from tiny_notebooks import write_notebook
 
-from study_lib.parameters import (
+from study_lib.workflow.parameters import (
     Parameter,
     ParameterError,
     checked_parameters,

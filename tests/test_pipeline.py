@@ -15,12 +15,12 @@ import pytest
 from tiny_notebooks import PARAMETERS, prose, write_notebook
 
 from study_lib.lock import Busy, only_one
-from study_lib.pipeline import Request, describe, plan
-from study_lib.story import STORY as OURS
+from study_lib.workflow.pipeline import Request, describe, plan
+from study_lib.workflow.story import STORY as OURS
 
 STORY = """
 from pathlib import Path
-from study_lib.story import COHORT, Notebook, Story
+from study_lib.workflow.story import COHORT, Notebook, Story
 
 STORY = Story(
     Path(__file__).parent / "note books",

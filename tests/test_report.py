@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from tiny_notebooks import write_notebook
 
-from study_lib.notebook import notebook_html
-from study_lib.report import build_report
-from study_lib.report_page import SHOWN_ROWS
 from study_lib.run import start
-from study_lib.story import Notebook, Story
+from study_lib.workflow.notebook import notebook_html
+from study_lib.workflow.report import build_report
+from study_lib.workflow.report_page import SHOWN_ROWS
+from study_lib.workflow.story import Notebook, Story
 
 VOID = {"meta", "link", "img", "br"}
 

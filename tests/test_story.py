@@ -3,7 +3,7 @@
 import pytest
 
 from study_lib.profiles import PROFILES
-from study_lib.story import COHORT, STORY, Notebook, Story, load_story
+from study_lib.workflow.story import COHORT, STORY, Notebook, Story, load_story
 
 
 def names(notebooks):
@@ -31,7 +31,7 @@ def test_a_notebook_cannot_need_one_that_comes_later(tmp_path):
 
 
 def test_our_story_states_a_question_and_the_time_for_each_notebook():
-    assert load_story("study_lib.story:STORY") is STORY
+    assert load_story("study_lib.workflow.story:STORY") is STORY
     for notebook in STORY.notebooks:
         assert notebook.question.endswith("?")
         assert set(notebook.minutes) <= set(PROFILES)

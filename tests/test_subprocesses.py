@@ -12,14 +12,15 @@ import pytest
 # Waits for a child that waits for a grandchild, and says when all are there.
 FRONT = """
 import subprocess, sys
-from study_lib.subprocesses import wait_or_stop
+from study_lib.workflow.subprocesses import wait_or_stop
 child = "import subprocess; p = subprocess.Popen(['sleep', '60']); print('all there', flush=True); p.wait()"
 sys.exit(wait_or_stop(subprocess.Popen([sys.executable, "-c", child])))
 """
 # Starts a process that is to end with it, and says when that is there.
 PARENT = """
 import subprocess, sys, time
-child = "from study_lib.subprocesses import stop_with_parent as s; import time; s(); print('all there', flush=True)"
+child = "import time; from study_lib.workflow.subprocesses import stop_with_parent as s; s(); "
+child += "print('all there', flush=True)"
 subprocess.Popen([sys.executable, "-c", child + "; time.sleep(60)"])
 time.sleep(60)
 """

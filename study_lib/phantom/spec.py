@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 VERSION = "1.0"
-"""Goes up, with the reason in the change log, whenever the same seed gives other files."""
+"""Goes up, with the reason in README.md, whenever the same seed gives other files."""
 
 
 @dataclass(frozen=True)

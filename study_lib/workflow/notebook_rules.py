@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from study_lib.digest import cell_source
-from study_lib.parameters import TYPES, ParameterError, declared_parameters
+from study_lib.workflow.digest import cell_source
+from study_lib.workflow.parameters import TYPES, ParameterError, declared_parameters
 
 FEWEST_CELLS, MOST_CELLS, MOST_PARAMETERS = 20, 35, 8
 STRIP = 'nbstripout --extra-keys "metadata.papermill cell.metadata.papermill"'

@@ -1,6 +1,6 @@
-"""Snakemake, ending with the process that started it: `python -m study_lib.engine --snakefile …`."""
+"""Snakemake, ending with the process that started it: `python -m study_lib.workflow.engine --snakefile …`."""
 
-from study_lib.subprocesses import stop_with_parent
+from study_lib.workflow.subprocesses import stop_with_parent
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from study_lib.files import atomic_path, atomic_write_text
-from study_lib.report_page import page
-from study_lib.story import Notebook, Story
+from study_lib.workflow.report_page import page
+from study_lib.workflow.story import Notebook, Story
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from typing import Any
 
 from study_lib.files import atomic_write_json
 from study_lib.lock import only_one
-from study_lib.parameters import (
+from study_lib.profiles import check_profile
+from study_lib.provenance import REPOSITORY, available_cores
+from study_lib.workflow.parameters import (
     ParameterError,
     Setting,
     Value,
@@ -17,11 +19,9 @@ from study_lib.parameters import (
     parse_setting,
     settings_of,
 )
-from study_lib.profiles import check_profile
-from study_lib.provenance import REPOSITORY, available_cores
-from study_lib.report import build_report, read_chapter
-from study_lib.story import COHORT, COHORT_MINUTES, Notebook, Story, load_story
-from study_lib.subprocesses import INTERRUPTED, wait_or_stop
+from study_lib.workflow.report import build_report, read_chapter
+from study_lib.workflow.story import COHORT, COHORT_MINUTES, Notebook, Story, load_story
+from study_lib.workflow.subprocesses import INTERRUPTED, wait_or_stop
 
 WORKFLOW = REPOSITORY / "workflow"
 ENGINE_LOG = "snakemake.log"
@@ -40,7 +40,7 @@ class Request:
     output_root: str | None = None
     executor: str = "local"
     dry_run: bool = False
-    story: str = "study_lib.story:STORY"
+    story: str = "study_lib.workflow.story:STORY"
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _command(plan: Plan) -> list[str]:
     path = plan.root / (".dry-run.json" if plan.request.dry_run else ".request.json")
     atomic_write_json(path, config)
     snakefile, profile = WORKFLOW / "Snakefile", WORKFLOW / "profiles" / plan.request.executor
-    command = [sys.executable, "-P", "-m", "study_lib.engine", "--snakefile", str(snakefile)]
+    command = [sys.executable, "-P", "-m", "study_lib.workflow.engine", "--snakefile", str(snakefile)]
     command += ["--workflow-profile", str(profile), "--configfile", str(path)]
     if plan.request.executor == "local":
         command += ["--cores", str(plan.cores)]

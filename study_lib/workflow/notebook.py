@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from study_lib.digest import source_digest
-from study_lib.parameters import checked_parameters, declared_parameters, papermill_path
+from study_lib.workflow.digest import source_digest
+from study_lib.workflow.parameters import checked_parameters, declared_parameters, papermill_path
 
 __all__ = ["NotebookFailure", "run_notebook", "source_digest"]
 

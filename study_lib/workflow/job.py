@@ -1,4 +1,4 @@
-"""One notebook of the story as one job of the workflow: `python -m study_lib.job 01_data_curation …`."""
+"""One notebook of the story as one job of the workflow: `python -m study_lib.workflow.job 01_data_curation …`."""
 
 import json
 import logging
@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from study_lib.files import atomic_write_json, atomic_write_text
-from study_lib.notebook import NotebookFailure, notebook_html, run_notebook
-from study_lib.parameters import ParameterError
 from study_lib.profiles import check_profile
-from study_lib.report import build_report
-from study_lib.story import Notebook, Story, load_story
-from study_lib.subprocesses import INTERRUPTED, signals_interrupt, stop_with_parent
+from study_lib.workflow.notebook import NotebookFailure, notebook_html, run_notebook
+from study_lib.workflow.parameters import ParameterError
+from study_lib.workflow.report import build_report
+from study_lib.workflow.story import Notebook, Story, load_story
+from study_lib.workflow.subprocesses import INTERRUPTED, signals_interrupt, stop_with_parent
 
 BAD_PARAMETER = 2
 ECHO_SECONDS = 20
@@ -93,7 +93,7 @@ def main(
     profile: Annotated[str, typer.Option()],
     output_root: Annotated[Path, typer.Option()],
     parameters: Annotated[str, typer.Option(help="a JSON object")] = "{}",
-    story: Annotated[str, typer.Option(help="module:name")] = "study_lib.story:STORY",
+    story: Annotated[str, typer.Option(help="module:name")] = "study_lib.workflow.story:STORY",
 ) -> None:
     """Run one notebook of the story headless."""
     stop_with_parent()  # two runs must not write into one folder
