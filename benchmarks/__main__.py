@@ -11,6 +11,7 @@ from study_lib.provenance import REPOSITORY, git_state, machine
 # name -> what it measures; benchmarks/<name>.py has `measure() -> dict[str, float]`
 BENCHMARKS = {
     "runner": "seconds that running a notebook headless costs beside its cells",
+    "connectivity": "BOLD to network: time and memory beside reading the file, and beside nilearn's straight path",
 }
 RESULTS = REPOSITORY / "outputs" / "benchmarks"
 

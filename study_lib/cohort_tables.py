@@ -47,8 +47,13 @@ def _summary(own: pd.DataFrame) -> dict[str, object]:
         "subjects": len(people),
         "scans": len(own),
         "age_years": f"{age.mean():.1f} ({age.std():.1f})" if np.isfinite(age).sum() > 1 else "",
-        "female_percent": round(100 * float((people["sex"] == "F").mean())),
+        "female_percent": _percent_female(people["sex"]),
         "diagnoses": ", ".join(f"{name} {n}" for name, n in people["diagnosis"].value_counts().sort_index().items()),
         "bold": int((own["bold"] != "").sum()),
         "series": int((own["time_series"] != "").sum()),
     }
+
+
+def _percent_female(sex: pd.Series) -> str:
+    known = sex[sex != ""]
+    return f"{100 * (known == 'F').mean():.0f}" if len(known) else ""

@@ -31,8 +31,10 @@ def use_style() -> None:
 def site_palette(sites: Sequence[str]) -> dict[str, str]:
     """A fixed colour for each of the study's four sites, and colours in order for any others."""
     others = [site for site in sites if site not in SITE_COLOURS]
-    colours = {site: OTHER_COLOURS[k % len(OTHER_COLOURS)] for k, site in enumerate(others)}
-    return {site: SITE_COLOURS.get(site, colours.get(site, "")) for site in sites}
+    few = len(others) <= len(OTHER_COLOURS)
+    wheel = OTHER_COLOURS if few else sns.husl_palette(len(others)).as_hex()
+    colours = dict(zip(others, wheel, strict=False))
+    return {site: SITE_COLOURS.get(site) or colours[site] for site in sites}
 
 
 def montage(
@@ -68,13 +70,14 @@ def intensity_profiles(values: Mapping[str, Sequence[np.ndarray]], xlabel: str, 
     """The distribution of brain voxels: one thin line per scan, coloured by site."""
     figure, axes = plt.subplots(figsize=(6.2, 3.0))
     palette = site_palette(list(values))
-    top = max(float(np.max(scan)) for scans in values.values() for scan in scans)
+    top = max(float(np.percentile(scan, 99.9)) for scans in values.values() for scan in scans)
     bins = np.linspace(0, top, 100)
+    middle = (bins[1:] + bins[:-1]) / 2
     for site, scans in values.items():
         for number, scan in enumerate(scans):
             density, _ = np.histogram(scan, bins=bins, density=True)
             label = f"{site} (n = {len(scans)})" if number == 0 else None
-            axes.plot(bins[:-1], density, color=palette[site], lw=0.8, alpha=0.7, label=label)
+            axes.plot(middle, density, color=palette[site], lw=0.8, alpha=0.7, label=label)
     axes.set(xlabel=xlabel, ylabel="density", title=title)
     axes.legend(frameon=False)
     return figure

@@ -110,10 +110,10 @@ class Normaliser(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyNormaliser(Normaliser):
-    """The deck's: z-score in the mask, clip, division by the volume's own maximum.
+    """The harmonisation study's: z-score in the mask, clip, division by the volume's own maximum.
 
     Exactly: z = (x - mean) / sd; c = clip(z, low, high) - low; result = c / max(c).
-    The limits are our choice, the deck's are not known. So is the shift by the lower limit: without it the
+    The limits are our choice, the study's are not known. So is the shift by the lower limit: without it the
     background 0 would be as bright as the mean of the brain, and the mean brain intensity would be 0.
     """
 

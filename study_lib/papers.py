@@ -1,12 +1,15 @@
-"""What the two studies state, as tables: set beside our numbers, never mixed with them.
-
-Nothing else is known of either paper; what is missing here is our choice wherever it appears.
-"""
+"""Tables that the two studies print: set beside our numbers, never mixed with them."""
 
 import pandas as pd
 
-HARMONISATION = "Jeong: MR image harmonization based on cross-center style transfer (abstract, AAIC 2022)"
-CINP = "Hu, Wang, Xiao: Learning 3D Medical Image Models From Brain FCN Supervision (MICCAI 2025)"
+HARMONISATION = (
+    "Jeong: MR image harmonization based on cross-center style transfer using deep generative adversarial network "
+    "(abstract, AAIC 2022)"
+)
+CINP = (
+    "Hu, Wang, Xiao: Learning 3D Medical Image Models From Brain Functional Connectivity Network Supervision For "
+    "Mental Disorder Diagnosis (MICCAI 2025)"
+)
 
 
 def harmonisation_sites() -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Intensity normalisers: the deck's and the robust alternatives."""
+"""Intensity normalisers: the study's and the robust alternatives."""
 
 import json
 

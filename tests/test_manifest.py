@@ -671,7 +671,14 @@ def test_a_run_under_two_subjects_is_found_by_reading_or_by_the_checksums(tmp_pa
 
 
 def test_region_series_are_checked_for_presence_checksum_and_twins(tmp_path: Path) -> None:
-    contents = {"a": b"1 2", "b": b"3 4", "c": b"3 4", "d": b"", "e": b"5 6", "g": b"7 8"}
+    contents = {
+        "a": b"1 2\n2 1\n",
+        "b": b"3 4\n4 3\n",
+        "c": b"3 4\n4 3\n",
+        "d": b"",
+        "e": b"5 6\n6 5\n",
+        "g": b"7 8\n8 7\n",
+    }
     for subject, content in contents.items():
         (tmp_path / f"{subject}.1D").write_bytes(content)
     rows = [row(s, t1w="", time_series=f"{s}.1D") for s in "abcdefg"]

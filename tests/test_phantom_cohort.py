@@ -132,11 +132,32 @@ def test_truth_reads_back_what_was_drawn(phantom):
     subjects, networks = truth.networks()
     assert set(subjects) == set(table.loc[(table["bold"] + table["time_series"]) != "", "subject"])
     assert np.allclose(np.diagonal(networks, axis1=1, axis2=2), 1)
+    sides = truth.table("hemisphere_thickness_mm")
+    left = truth.table("thickness_mm").filter(regex="_L$")
+    assert (sides["left"].between(left.min(axis=1), left.max(axis=1))).all()
     effects = truth.effects()
     assert len(effects["affected_regions"]) == 22
+    assert effects["affected_edges"]["control"] == []
+    assert len(effects["affected_edges"]["autism"]) > 200
     assert set(truth.table("log_volume").columns) >= set(effects["affected_regions"])
     assert truth.sites()["GMC"]["vendor"] == "Siemens"
     assert truth.labels(table[table["role"] == "train"]["subject"].iloc[0]).is_file()
+
+
+def test_the_truth_says_what_it_has_when_asked_for_what_it_has_not(phantom):
+    with pytest.raises(KeyError, match="no table 'thicknes_mm': expected one of thickness_mm"):
+        Truth.beside(phantom).table("thicknes_mm")
+    with pytest.raises(KeyError, match="no true labels of subject 'pre0001'"):
+        Truth.beside(phantom).labels("pre0001")
+
+
+def test_the_negative_control_s_truth_knows_no_effect_on_anatomy(tmp_path):
+    spec = replace(TINY, pretraining=1, per_task=12, coupling=0, bold_per_cohort=0)
+    manifest = ensure_cohort(tmp_path / "control", spec, workers=1, progress=False)
+    effects = Truth.beside(manifest).effects()
+    assert effects["affected_regions"] == []
+    assert all(set(shift) == {0} for shift in effects["anatomy_shift"].values())
+    assert set(np.abs(effects["network_shift"]["autism"])) == {0.6}
 
 
 def test_real_data_has_no_truth(tmp_path):
@@ -151,4 +172,7 @@ def test_the_command_line_prints_the_key_and_refuses_an_unknown_profile():
     assert json.loads(key.stdout)["per_site"] == 8
     refused = subprocess.run([*command, "smok", "--version-key"], capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "known are smoke, demo" in refused.stderr
+    assert "has no phantom" in refused.stderr
+    coupling = subprocess.run([*command, "smoke", "--coupling", "2"], capture_output=True, text=True)
+    assert coupling.returncode == 2
+    assert "expected a number from 0 to 1" in coupling.stderr

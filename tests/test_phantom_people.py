@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from study_lib.phantom.cohort import people_of
+from study_lib.phantom.cohort import _bold_subjects, people_of
 from study_lib.phantom.people import SITES, TASKS, harmonisation_people, pretraining_people, task_people
 from study_lib.phantom.spec import SPECS, CohortSpec, spec_for
 
@@ -48,7 +48,7 @@ def test_siblings_come_in_pairs_and_share_a_family_number():
 
 def test_diagnosis_depends_on_the_site_unless_the_cohort_is_balanced():
     for task in TASKS:
-        unbalanced = {s: c for s, c in _shares(task_people(task, 160, seed=0)).items()}
+        unbalanced = _shares(task_people(task, 160, seed=0))
         assert max(unbalanced.values()) - min(unbalanced.values()) > 0.05
         balanced = task_people(task, 160, seed=0, balanced=True)
         classes = len(TASKS[task])
@@ -63,6 +63,31 @@ def test_in_a_balanced_cohort_every_class_has_the_same_ages_and_sexes_at_every_s
         assert of_class[0] == of_class[1]
 
 
+@pytest.mark.parametrize("profile", SPECS)
+def test_the_negative_control_of_every_profile_is_balanced_to_the_person(profile):
+    people = people_of(spec_for(profile, coupling=0))
+    for task, classes in TASKS.items():
+        own = Counter((p.visits[0][1], p.diagnosis) for p in people if p.cohort == task)
+        assert all(len({own[site, c] for c in classes}) == 1 for site in SITES)
+
+
+@pytest.mark.parametrize("profile", SPECS)
+def test_every_diagnosis_has_bold_where_a_cohort_has_enough_of_it(profile):
+    spec = spec_for(profile)
+    people = people_of(spec)
+    chosen = _bold_subjects(spec, people)
+    assert len(chosen) == 4 * spec.bold_per_cohort
+    with_bold = {p.diagnosis for p in people if p.subject in chosen}
+    if spec.bold_per_cohort >= 3:
+        assert with_bold == {"control", "autism", "adhd", "depression", "schizophrenia"}
+
+
+@pytest.mark.parametrize("wrong", [{"coupling": 2}, {"coupling": -0.1}, {"seed": -1}, {"pretraining": -5}])
+def test_a_size_that_cannot_be_is_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        spec_for("smoke", **wrong)
+
+
 def test_the_negative_control_holds_the_paired_cohorts_only():
     people = people_of(CohortSpec(coupling=0))
     assert not any(person.harmonisation for person in people)
@@ -75,7 +100,7 @@ def test_another_seed_gives_other_people_and_the_same_seed_the_same():
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones():
-    with pytest.raises(KeyError, match="no phantom for profile 'paper': known are smoke, demo"):
+    with pytest.raises(ValueError, match=r"profile 'paper' has no phantom \(smoke, demo have one\): give a manifest"):
         spec_for("paper")
 
 

@@ -15,6 +15,7 @@ from study_lib.scan_checks.bold import examine_bold
 from study_lib.scan_checks.findings import Finding, UnreadableScan
 from study_lib.scan_checks.mask import check_mask_of
 from study_lib.scan_checks.reading import Scan, read_bytes, read_scan, refuse_absent
+from study_lib.scan_checks.table import check_table
 from study_lib.scan_checks.volume import Examination, check_scan, examine
 
 FILE_COLUMNS = ("t1w", "t1w_mask", "bold", "confounds", "time_series")
@@ -136,7 +137,8 @@ def _checked(column: str, path: Path, t1w: Scan | None, read_bold: bool, checksu
         if t1w is not None and not any(finding.is_error for finding in findings):
             findings += check_mask_of(mask, t1w)
         return findings, mask.sha256
-    return [], hashlib.sha256(read_bytes(path)).hexdigest()
+    content = read_bytes(path)
+    return check_table(path, content), hashlib.sha256(content).hexdigest()
 
 
 def _add(report: RowReport, column: str, findings: list[Finding], digest: str) -> None:

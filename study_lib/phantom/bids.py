@@ -15,9 +15,9 @@ from study_lib.grid import Grid
 from study_lib.phantom import bold
 from study_lib.phantom.acquisition import SCANNERS, Scanner, tissue_signals
 from study_lib.phantom.atlas import ATLAS_NAME, N_CORTICAL, load_atlas
-from study_lib.phantom.connectome import REPETITION_TIME_S, load_system_map
+from study_lib.phantom.connectome import REPETITION_TIME_S, edge_effects
 from study_lib.phantom.people import Person
-from study_lib.phantom.traits import N_TRAITS, anatomy_shift, load_trait_map
+from study_lib.phantom.traits import N_TRAITS, anatomy_shift, load_trait_map, network_shift
 from study_lib.volume import resample
 
 SPACE = "MNI152NLin2009aSym"
@@ -27,6 +27,7 @@ TRUTH = "truth"
 PHANTOM_NOTE = "Simulated: a phantom, not images of people."
 _SCANNER_CODE, _MNI_CODE = 1, 4  # NIfTI's names for the space that an affine leads to
 _STORED_MAXIMUM = 32_000
+AFFECTED_EDGE_D = 0.2
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def write_truth(folder: Path, people: list[Person], truths: list) -> None:
     trait_names = [f"trait_{k + 1:02d}" for k in range(N_TRAITS)]
     tables = {
         "thickness_mm": ([t.thickness_mm for t in truths], cortical),
+        "hemisphere_thickness_mm": ([t.hemisphere_thickness_mm for t in truths], ["left", "right"]),
         "log_volume": ([t.log_volume for t in truths], regions),
         "anatomy_traits": ([t.anatomy_traits for t in truths], trait_names),
         "network_traits": ([t.network_traits for t in truths], trait_names),
@@ -207,15 +209,25 @@ def _write_atlas(folder: Path) -> None:
     write_table(folder / f"{ATLAS_STEM}_dseg.tsv", table, decimals=1)
 
 
-def write_effects(folder: Path, people: list[Person]) -> None:
+def write_effects(folder: Path, people: list[Person], coupling: float) -> None:
     """What each scanner does, and which regions and edges carry the effect of the diagnoses at hand."""
     sites = {s.name: asdict(s) | {"tissue_signals": tissue_signals(s)} for s in SCANNERS.values()}
     atomic_write_json(folder / TRUTH / "sites.json", sites)
-    names, edges = load_atlas().names, load_system_map().affected_edges
+    names, diagnoses = np.array(load_atlas().names), sorted({p.diagnosis for p in people})
+    regions = names[load_trait_map().affected_regions] if coupling > 0 else names[:0]
     effects = {
-        "diagnoses": sorted({p.diagnosis for p in people}),
-        "affected_regions": [names[k] for k in load_trait_map().affected_regions],
-        "affected_edges": [[names[i], names[j]] for i, j in np.argwhere(np.triu(edges, 1))],
-        "anatomy_shift": {d: list(map(float, anatomy_shift(d))) for d in sorted({p.diagnosis for p in people})},
+        "affected_regions": regions.tolist(),
+        "affected_edges": {d: _affected_edges(d, names) for d in diagnoses},
+        "anatomy_shift": {d: anatomy_shift(d, coupling).tolist() for d in diagnoses},
+        "network_shift": {d: network_shift(d).tolist() for d in diagnoses},
     }
     atomic_write_json(folder / TRUTH / "effects.json", effects)
+
+
+def _affected_edges(diagnosis: str, names: np.ndarray) -> list[list]:
+    """[region, region, d] of every edge that the disorder moves by at least `AFFECTED_EDGE_D`."""
+    effects = np.triu(edge_effects(diagnosis), 1)
+    return [
+        [str(names[i]), str(names[j]), round(float(effects[i, j]), 3)]
+        for i, j in np.argwhere(np.abs(effects) >= AFFECTED_EDGE_D)
+    ]

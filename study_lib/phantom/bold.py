@@ -94,7 +94,7 @@ def framewise_displacement(motion: np.ndarray) -> np.ndarray:
 
 
 def _shift(motion: np.ndarray) -> np.ndarray:
-    """What realignment leaves behind of the motion: a tenth of a voxel's worth of shift, (3, volume)."""
+    """What realignment leaves behind: a quarter of the motion, (3, volume)."""
     return 0.25 * (motion[:, :3] + HEAD_RADIUS_MM * motion[:, 3:]).T
 
 

@@ -5,6 +5,7 @@ Everything is drawn from the seed and a person's number alone, so the files are 
 
 import json
 import shutil
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,11 @@ def _write_cohort(folder: Path, manifest: Path, spec: CohortSpec, workers: int, 
     with Parallel(n_jobs=workers, return_as="generator") as pool:
         truths = _scan_all(pool, folder, spec, people, progress)
         # In a worker too: it has the template in memory, which takes ten seconds to build.
-        list(pool(delayed(write)(folder, people) for write in (bids.write_tables, bids.write_effects)))
+        list(
+            pool(
+                [delayed(bids.write_tables)(folder, people), delayed(bids.write_effects)(folder, people, spec.coupling)]
+            )
+        )
     bids.write_truth(folder, people, truths)
     _write_manifest(folder, manifest)
     atomic_write_json(folder / STAMP, json.loads(version_key(spec)))
@@ -109,12 +114,15 @@ def _settings(spec: CohortSpec, with_bold: bool) -> ScanSettings:
 
 
 def _bold_subjects(spec: CohortSpec, people: list[Person]) -> set[str]:
-    """The first few of every cohort with function, so that both classes of a task have some."""
+    """A few of every cohort with function, one of each diagnosis in turn: the form of the data tells nothing of it."""
     chosen: set[str] = set()
     for cohort in (PAIRED_COHORT, *TASKS):
-        own = [p for p in people if p.cohort == cohort]
-        every = max(1, len(own) // spec.bold_per_cohort) if spec.bold_per_cohort else len(own) + 1
-        chosen |= {p.subject for p in own[::every][: spec.bold_per_cohort]}
+        by_diagnosis: dict[str, list[str]] = {}
+        for person in people:
+            if person.cohort == cohort:
+                by_diagnosis.setdefault(person.diagnosis, []).append(person.subject)
+        in_turn = [name for names in zip_longest(*by_diagnosis.values()) for name in names if name]
+        chosen |= set(in_turn[: spec.bold_per_cohort])
     return chosen
 
 

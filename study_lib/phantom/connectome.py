@@ -1,8 +1,9 @@
 """A person's functional network, and region series that have it.
 
 Regions listen to eight functional systems; two regions are correlated as far as they listen to the same ones. So every
-network is a true correlation matrix, and a trait that makes a region listen more to a system changes the edges
-between that region and the system's members, and no others.
+network is a true correlation matrix, and a trait that makes a region listen more to a system changes above all the
+edges between that region and the system's members. Which edges a disorder moves, and by how much, is computed
+(`edge_effects`), not assumed.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from study_lib.phantom.atlas import N_REGIONS, cluster_centres, load_atlas
-from study_lib.phantom.traits import N_DISORDER_TRAITS, N_TRAITS, affected_pairs
+from study_lib.phantom.traits import N_DISORDER_TRAITS, N_TRAITS, affected_pairs, network_shift
 
 N_SYSTEMS = 8
 OWN_LOADING, OTHER_LOADING = 0.62, 0.12
@@ -34,7 +35,6 @@ class SystemMap:
     base: np.ndarray  # (116, 8)
     trait_effects: np.ndarray  # (traits, 116, 8)
     direct_effect: np.ndarray  # (116, 8)
-    affected_edges: np.ndarray  # (116, 116) True where a disorder trait moves the edge
 
 
 @lru_cache(maxsize=1)
@@ -47,26 +47,23 @@ def load_system_map() -> SystemMap:
     systems = ((folded[:, None] - hubs) ** 2).sum(2).argmin(1)
     base = OTHER_LOADING * rng.normal(size=(N_REGIONS, N_SYSTEMS))
     base[np.arange(N_REGIONS), systems] += OWN_LOADING
-    effects, edges = _trait_effects(systems, base, rng)
+    effects = _trait_effects(systems, base, rng)
     direct = np.zeros_like(base)
     deep = [i for i, name in enumerate(load_atlas().names) if name.startswith("Deep")][:4]
     direct[deep, systems[deep]] = DIRECT_LOADING
-    return SystemMap(systems, base, effects, direct, edges)
+    return SystemMap(systems, base, effects, direct)
 
 
-def _trait_effects(systems, base, rng) -> tuple[np.ndarray, np.ndarray]:
+def _trait_effects(systems, base, rng) -> np.ndarray:
     effects = np.zeros((N_TRAITS, *base.shape))
-    edges = np.zeros((N_REGIONS, N_REGIONS), bool)
     for trait, pair in enumerate(affected_pairs()):
         regions = [2 * pair, 2 * pair + 1]
         target = rng.choice(np.setdiff1d(np.arange(N_SYSTEMS), systems[regions]))
         effects[trait, regions, target] = TRAIT_LOADING
-        members = np.setdiff1d(np.flatnonzero(systems == target), regions)
-        edges[np.ix_(regions, members)] = True
     for trait in range(N_DISORDER_TRAITS, N_TRAITS):
         gains = GENERAL_TRAIT_GAIN * rng.choice((-1.0, 1.0), N_SYSTEMS)
         effects[trait] = base * gains[systems][:, None]
-    return effects, edges | edges.T
+    return effects
 
 
 @dataclass(frozen=True)
@@ -87,6 +84,20 @@ def draw_connectome(traits: np.ndarray, diagnosis: str, rng: np.random.Generator
     covariance = loadings @ loadings.T + UNSHARED**2 * np.eye(N_REGIONS)
     deviation = np.sqrt(np.diag(covariance))
     return Connectome(loadings, covariance / np.outer(deviation, deviation))
+
+
+@lru_cache(maxsize=8)
+def edge_effects(diagnosis: str, n_people: int = 300) -> np.ndarray:
+    """(116, 116) Cohen's d of every edge: the same people with and without the disorder, over the spread of healthy."""
+    shift = np.zeros(N_TRAITS)
+    shift[:N_DISORDER_TRAITS] = network_shift(diagnosis)
+    healthy, patients = np.empty((2, n_people, N_REGIONS, N_REGIONS), np.float32)
+    for k in range(n_people):
+        traits = np.random.default_rng([_MAP_SEED, k]).normal(size=N_TRAITS)
+        healthy[k] = draw_connectome(traits, "control", np.random.default_rng(k)).network
+        patients[k] = draw_connectome(traits + shift, diagnosis, np.random.default_rng(k)).network
+    spread = healthy.std(0)
+    return (patients - healthy).mean(0) / np.where(spread > 0, spread, 1)
 
 
 def draw_series(connectome: Connectome, n_volumes: int, rng: np.random.Generator) -> np.ndarray:

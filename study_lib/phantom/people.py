@@ -30,7 +30,7 @@ TASKS = {
     },
 }
 MALE_SHARE = {"control": 0.52, "autism": 0.64, "adhd": 0.62, "depression": 0.44, "schizophrenia": 0.58}
-AGE_YEARS = {  # mean and spread; patients are slightly older in some tasks
+AGE_YEARS = {  # mean and spread; patients are slightly older
     "phantom-pretraining": (26.0, 8.0),
     "phantom-abide": (19.0, 6.0),
     "phantom-adhd200": (17.0, 5.0),
@@ -102,7 +102,8 @@ def task_people(task: str, count: int, seed: int, balanced: bool = False) -> lis
     people = []
     for site in SITES:
         share = {c: 1 / len(classes) if balanced else TASKS[task][c][site] for c in classes}
-        for diagnosis in _quota(share, _part(count, SITES.index(site))):
+        here = _part(count, SITES.index(site))
+        for diagnosis in _quota(share, here - here % len(classes) if balanced else here):
             name = f"{prefix}{len(people) + 1:04d}"
             draw_as = "control" if balanced else diagnosis
             person = _person(name, task, (("", site),), draw_as, "unassigned", rng)

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from study_lib.grid import Grid
 from study_lib.phantom import bids, bold
 from study_lib.phantom.acquisition import SCANNERS, acquire, grid
-from study_lib.phantom.anatomy import Anatomy, draw_anatomy, region_labels, tissue_shares
+from study_lib.phantom.anatomy import Anatomy, draw_anatomy, hemisphere_thickness, region_labels, tissue_shares
 from study_lib.phantom.connectome import draw_connectome, draw_series
 from study_lib.phantom.people import Person
 from study_lib.phantom.template import HIGHEST_CORNER_MM, LOWEST_CORNER_MM
@@ -36,6 +36,7 @@ class PersonTruth:
     """What is true of one person; an empty network for those who have no function."""
 
     thickness_mm: np.ndarray  # (78,)
+    hemisphere_thickness_mm: np.ndarray  # left, right
     log_volume: np.ndarray  # (116,)
     anatomy_traits: np.ndarray
     network_traits: np.ndarray
@@ -54,7 +55,8 @@ def scan_person(folder: Path, person: Person, settings: ScanSettings) -> PersonT
             network = np.empty((0, 0))
         else:
             network = _scan_function(folder, person, traits.network, settings)
-    return PersonTruth(anatomy.thickness_mm, anatomy.log_volume, traits.anatomy, traits.network, network)
+    sides = np.array(list(hemisphere_thickness(anatomy.thickness_mm).values()))
+    return PersonTruth(anatomy.thickness_mm, sides, anatomy.log_volume, traits.anatomy, traits.network, network)
 
 
 def _generator(settings: ScanSettings, stream: int, number: int) -> np.random.Generator:

@@ -18,8 +18,17 @@ class CohortSpec:
     bold_per_cohort: int = 1  # of the four cohorts with function; the others get region series
     n_volumes: int = 240
     paired_resolution: float = 1.5  # voxels of the image-network cohorts are so many times as wide
-    coupling: float = 1.0  # 0: the negative control, which holds the image-network cohorts only, balanced
+    # Correlation of the traits behind anatomy with those behind the network. Not 1, or the two together would give
+    # diagnosis away. 0: the negative control, which holds the image-network cohorts only, balanced.
+    coupling: float = 0.9
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.coupling <= 1:
+            raise ValueError(f"coupling: expected a number from 0 to 1, got {self.coupling}")
+        negative = [name for name, value in asdict(self).items() if value < 0]
+        if negative:
+            raise ValueError(f"{', '.join(negative)}: expected 0 or more")
 
 
 SPECS = {
@@ -32,7 +41,8 @@ SPECS = {
 def spec_for(profile: str, **changes) -> CohortSpec:
     """The cohort of a profile, with named changes such as `coupling=0` or `seed=1`."""
     if profile not in SPECS:
-        raise KeyError(f"no phantom for profile {profile!r}: known are {', '.join(SPECS)}")
+        known = ", ".join(SPECS)
+        raise ValueError(f"profile {profile!r} has no phantom ({known} have one): give a manifest of real data")
     return replace(SPECS[profile], **changes)
 
 

@@ -2,19 +2,20 @@
 
 The sizes are set once, from published effects, and are not to be tuned to any model:
 
-- Structure: d = 0.2 to 0.3 per affected region, between the 0.2 of ENIGMA's largest regional differences in autism (van
-  Rooij et al. 2018, doi 10.1176/appi.ajp.2017.17010100) and the 0.5 of mean thickness in schizophrenia (van Erp et al.
-  2018, doi 10.1016/j.biopsych.2018.04.023).
-- Connectivity: d = 0.4 to 0.6 per affected edge, at the upper end of what single studies report (our choice).
-- Spread between healthy adults: thickness 4 % of the mean in most regions and 11 % in the association regions that
-  differ most between people, volume 5 and 18 %: the range of FreeSurfer's regional measures in healthy adults, its
-  upper end for the association regions (our choice).
+- Structure: d = 0.3 in thickness and somewhat less in volume per affected region, between the 0.2 of ENIGMA's largest
+  regional differences in autism (van Rooij et al. 2018, doi 10.1176/appi.ajp.2017.17010100) and the 0.5 of mean
+  thickness in schizophrenia (van Erp et al. 2018, doi 10.1016/j.biopsych.2018.04.023).
+- Connectivity: d around 0.45 per affected edge, at the upper end of what single studies report (our choice).
+- Spread between healthy people of one age and sex: about 8 % of thickness in the association regions that carry the
+  traits of disorders and 3 to 4 % elsewhere, the range of FreeSurfer's regional measures (our choice). The constants
+  below are larger, since painting the cortex smooths neighbours into each other.
 
 Each of the eleven disorder traits belongs to one mirrored pair of cortical regions and to the edges between that pair
-and one functional system. So 22 of 116 regions (19 %) carry the effect of diagnosis. All disorders shift the same
-traits, each in its own pattern of signs. The shifts add up to a distance of 0.335 * sqrt(11) = 1.11 standard deviations
-in trait space, at which an oracle that knows the true traits of a person decides between two classes with
-Phi(1.11 / 2) = 71.1 % balanced accuracy.
+and one functional system. So 22 of 116 regions (19 %) carry the effect of diagnosis on anatomy. All disorders shift the
+same traits, each in its own pattern of signs. In anatomy the shifts add up to a distance of 0.335 * sqrt(11) = 1.11
+standard deviations: an oracle that knows the true anatomical traits of a person, and nothing else, decides between two
+classes with Phi(1.11 / 2) = 71.1 % balanced accuracy. Who sees the network can know more: Phi(0.60 * sqrt(11) / 2) =
+84.0 % from its traits alone.
 """
 
 from dataclasses import dataclass
@@ -29,13 +30,14 @@ N_GENERAL_TRAITS = 3
 N_TRAITS = N_DISORDER_TRAITS + N_GENERAL_TRAITS
 
 TRAIT_SHARE = 0.80
-"""Share of the variance of a region between healthy people of one age and sex that its traits explain."""
+"""Share of the variance of regional scores that traits explain; of realised thickness it is the same, of realised
+volume less, since head size and folding act on volume as well."""
 ANATOMY_SHIFT = 0.335
 """By how many standard deviations diagnosis moves each disorder trait in the anatomy: d = 0.335 * sqrt(0.80) = 0.30."""
 DEMENTIA_SHIFT = 1.0
 """Dementia (harmonisation cohort only) thins the same regions by d = 0.89: atrophy is stronger (our choice)."""
 NETWORK_SHIFT = 0.60
-"""The same in the network, where disorders show more: with the spread that edges have, d is 0.4 to 0.6 per edge."""
+"""The same in the network, where disorders show more."""
 
 THICKNESS_SPREAD = 0.04
 THICKNESS_SPREAD_ASSOCIATION = 0.11
@@ -105,10 +107,15 @@ class Traits:
     network: np.ndarray
 
 
-def anatomy_shift(diagnosis: str) -> np.ndarray:
-    """How far diagnosis moves the disorder traits in the anatomy."""
+def anatomy_shift(diagnosis: str, coupling: float = 1.0) -> np.ndarray:
+    """How far diagnosis moves the disorder traits in the anatomy: not at all without coupling."""
     size = DEMENTIA_SHIFT if diagnosis == "dementia" else ANATOMY_SHIFT
-    return size * np.array(DIAGNOSIS_SIGNS[diagnosis])
+    return (size if coupling > 0 else 0.0) * np.array(DIAGNOSIS_SIGNS[diagnosis])
+
+
+def network_shift(diagnosis: str) -> np.ndarray:
+    """How far diagnosis moves the disorder traits in the network."""
+    return NETWORK_SHIFT * np.array(DIAGNOSIS_SIGNS[diagnosis])
 
 
 def draw_traits(
@@ -125,10 +132,9 @@ def draw_traits(
     if family is not None:
         common = np.sqrt(0.5) * (common + family.normal(size=N_TRAITS))
     network = coupling * common + np.sqrt(1 - coupling**2) * own
-    network[:N_DISORDER_TRAITS] += NETWORK_SHIFT * np.array(DIAGNOSIS_SIGNS[diagnosis])
     anatomy = common.copy()
-    if coupling > 0:
-        anatomy[:N_DISORDER_TRAITS] += anatomy_shift(diagnosis)
+    network[:N_DISORDER_TRAITS] += network_shift(diagnosis)
+    anatomy[:N_DISORDER_TRAITS] += anatomy_shift(diagnosis, coupling)
     return Traits(anatomy, network)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+TABLES = ("thickness_mm", "hemisphere_thickness_mm", "log_volume", "anatomy_traits", "network_traits")
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -23,7 +25,9 @@ class Truth:
         return cls(folder)
 
     def table(self, name: str) -> pd.DataFrame:
-        """`thickness_mm`, `log_volume`, `anatomy_traits` or `network_traits`, with one row per subject."""
+        """One of `TABLES`, with one row per subject."""
+        if name not in TABLES:
+            raise KeyError(f"truth has no table {name!r}: expected one of {', '.join(TABLES)}")
         return pd.read_csv(self.folder / f"{name}.tsv", sep="\t", index_col="subject")
 
     def networks(self) -> tuple[list[str], np.ndarray]:
@@ -41,7 +45,10 @@ class Truth:
 
     def labels(self, subject: str) -> Path:
         """True tissue labels (0 background and fluid, 1 grey, 2 white) of a harmonisation subject, on the 2 mm grid."""
-        return next(self.folder.glob(f"sub-{subject}/*_res-02_dseg.nii.gz"))
+        found = list(self.folder.glob(f"sub-{subject}/*_res-02_dseg.nii.gz"))
+        if not found:
+            raise KeyError(f"no true labels of subject {subject!r}: only harmonisation subjects have them")
+        return found[0]
 
 
 def has_truth(manifest: str | Path) -> bool:
@@ -50,10 +57,10 @@ def has_truth(manifest: str | Path) -> bool:
 
 
 def oracle_predictions(traits: pd.DataFrame, shifts: dict[str, list[float]]) -> np.ndarray:
-    """The diagnosis that the true anatomy traits make most likely: the ceiling for anything that sees anatomy alone.
+    """The diagnosis that true traits make most likely, where nothing else is known of a person.
 
-    `shifts` holds, for every class, how far it moves the first traits (`effects()["anatomy_shift"]`). Classes count as
-    equally frequent, as balanced accuracy counts them.
+    `shifts` holds, for every class, how far it moves the first traits (`effects()["anatomy_shift"]` for traits of the
+    anatomy). Classes count as equally frequent, as balanced accuracy counts them.
     """
     centres = np.array(list(shifts.values()))
     own = traits.to_numpy()[:, None, : centres.shape[1]]
