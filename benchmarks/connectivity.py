@@ -2,6 +2,13 @@
 
 The run is of fMRIPrep's usual size, 91 x 109 x 91 voxels and 200 volumes, made here. Every measurement is a process of
 its own, so that peak memory is its own; imports are left out of the seconds, and counted in the memory.
+
+Where nilearn's time goes (7.0 s under the profiler on the machine of the first measurement, which reads the file in
+1.6 s): 4.1 s to decompress the image into one array through Python's gzip in blocks of 8 KB; 1.1 s to decompress half
+of it once more, for the one volume that the masker's report would show; 1.3 s because `scipy.ndimage.mean` goes over
+all voxels of each volume for 116 labels; 0.3 s to look for values that are not finite. Cleaning and correlation take
+0.05 s and stay nilearn's. Here the file is decompressed once, volume by volume, in large blocks, and only labelled
+voxels, sorted by region beforehand, are summed.
 """
 
 import gzip

@@ -135,6 +135,39 @@ def test_sessions_make_one_network_together_or_one_each(tmp_path: Path) -> None:
     assert load_networks(tmp_path / "two")[2]["session"].tolist() == ["1", "2"]
 
 
+def test_a_sibling_run_with_a_row_of_its_own_is_read_once(tmp_path: Path) -> None:
+    atlas = write_atlas(tmp_path)
+    bolds = [write_run(tmp_path, "a", run=run, seed=int(run)) for run in "123"]
+    named = [{"subject": "a", "session": f"r{n}", "bold": bold.name} for n, bold in enumerate(bolds[:2])]
+    manifest = write_small_manifest(tmp_path, named)
+    make_networks(manifest, tmp_path / "one", SETTINGS, atlas, progress=False)
+    assert load_networks(tmp_path / "one")[2]["runs"].tolist() == [3]
+    apart = NetworkSettings(SETTINGS.series, per_session=True)
+    make_networks(manifest, tmp_path / "two", apart, atlas, progress=False)
+    assert load_networks(tmp_path / "two")[2]["runs"].tolist() == [2, 1]  # run 3 has no row: it goes with run 1
+
+
+def test_a_file_that_is_not_what_the_manifest_says_is_refused(cohort) -> None:
+    folder, manifest = cohort
+    manifest.table.loc[manifest.table["subject"] == "series", "time_series_sha256"] = "0" * 64
+    result = make_networks(manifest, folder / "out", SETTINGS, write_atlas(folder), progress=False)
+    row = result.failures.set_index("subject").loc["series"]
+    assert "SHA-256 that the manifest has" in row["reason"] and "build the manifest again" in row["fix"]
+
+
+def test_a_repaired_run_that_was_left_out_is_taken_in_the_next_batch(tmp_path: Path) -> None:
+    atlas = write_atlas(tmp_path)
+    first, second = (write_run(tmp_path, "a", run=run) for run in "12")
+    whole = second.read_bytes()
+    second.write_bytes(whole[:9000])
+    manifest = write_small_manifest(tmp_path, [{"subject": "a", "bold": first.name}])
+    for content, runs in ((whole[:9000], 1), (whole, 2)):
+        second.write_bytes(content)
+        make_networks(manifest, tmp_path / "out", SETTINGS, atlas, progress=False)
+        table = load_networks(tmp_path / "out")[2]
+        assert table["runs"].tolist() == [runs] and ("run-2" in table["notes"][0]) == (runs == 1)
+
+
 def test_damaged_or_mixed_results_are_refused(cohort) -> None:
     folder, manifest = cohort
     atlas, out = write_atlas(folder), folder / "out"
@@ -150,6 +183,13 @@ def test_damaged_or_mixed_results_are_refused(cohort) -> None:
         load_networks(out)
     with pytest.raises(FileNotFoundError, match=r"python -m cinp_lib\.connectivity"):
         load_networks(folder / "nothing")
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "pearson"}, {"prefer": "t1w"}])
+def test_settings_that_fit_nobody_are_refused_before_any_subject(cohort, wrong: dict) -> None:
+    folder, manifest = cohort
+    with pytest.raises(ValueError, match=r"expected (correlation or partial|bold or time_series), got"):
+        make_networks(manifest, folder / "out", NetworkSettings(**wrong), progress=False)
 
 
 def test_tangent_is_refused_in_a_batch_since_its_reference_would_see_everybody(cohort) -> None:

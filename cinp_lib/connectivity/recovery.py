@@ -1,0 +1,37 @@
+"""How near estimated networks come to true ones, which only a phantom has."""
+
+import numpy as np
+from jaxtyping import Float
+
+from study_lib.shapes import Networks
+
+
+def edges(networks: Networks) -> Float[np.ndarray, "subject edge"]:
+    """The values above the diagonal, one row per subject."""
+    rows, columns = np.triu_indices(networks.shape[-1], 1)
+    return np.asarray(networks)[..., rows, columns]
+
+
+def edge_recovery(estimated: Networks, true: Networks) -> Float[np.ndarray, " subject"]:
+    """Per subject, the correlation of estimated with true edges after the group mean is removed from both."""
+    return np.diag(_similarity(estimated, true)).copy()
+
+
+def identification_rate(estimated: Networks, true: Networks) -> float:
+    """The share of estimated networks whose most similar true network is the subject's own (group means removed)."""
+    return float((_similarity(estimated, true).argmax(axis=1) == np.arange(len(estimated))).mean())
+
+
+def _similarity(estimated: Networks, true: Networks) -> np.ndarray:
+    """(estimated, true) correlations between subjects' deviations from the group."""
+    if len(estimated) != len(true) or len(estimated) < 2:
+        raise ValueError(
+            f"expected as many estimated as true networks, at least two, got {len(estimated)} and {len(true)}"
+        )
+    deviations = []
+    for networks in (estimated, true):
+        values = edges(np.asarray(networks, dtype=np.float64))
+        values = values - values.mean(axis=0)
+        values -= values.mean(axis=1, keepdims=True)
+        deviations.append(values / np.linalg.norm(values, axis=1, keepdims=True))
+    return deviations[0] @ deviations[1].T
