@@ -78,6 +78,13 @@ STORY = Story(
             needs=(COHORT,),
             minutes={"smoke": 0.5, "demo": 2},
         ),
+        Notebook(
+            name="02_fcn_construction",
+            title="Functional networks",
+            question="What does each subject's functional network look like?",
+            needs=(COHORT, "01_data_curation"),
+            minutes={"smoke": 0.5, "demo": 2},
+        ),
     ),
 )
 COHORT_MINUTES = {"smoke": 1, "demo": 5}
