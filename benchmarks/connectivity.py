@@ -14,7 +14,6 @@ voxels, sorted by region beforehand, are summed.
 import gzip
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -29,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from study_lib.grid import Grid
+from study_lib.memory import PeakMemory
 
 VOLUMES, REPEATS, STRATEGY = 200, 3, "24p_acompcor_scrub"
 SUBJECTS, SHORT_VOLUMES = 8, 60
@@ -183,8 +183,7 @@ def _timed(way: str, folder: Path) -> dict[str, float]:
     seconds = time.perf_counter() - begin
     if network is not None:
         np.save(folder / f"{way}.npy", network)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "peak_mib": peak / (2**20 if sys.platform == "darwin" else 2**10)}
+    return {"seconds": seconds, "peak_mib": PeakMemory().mib()}
 
 
 def _scaling() -> dict[str, float]:

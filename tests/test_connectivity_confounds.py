@@ -76,3 +76,20 @@ def test_tables_that_are_none_are_refused(tmp_path: Path) -> None:
         read_confounds(path, "minimal")
     with pytest.raises(SubjectError, match="no confounds table"):
         read_confounds(tmp_path / "absent.tsv", "minimal")
+
+
+def test_scrubbing_without_displacements_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    motion = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+    names = [f"{m}{end}" for m in motion for end in ("", "_derivative1", "_power2", "_derivative1_power2")]
+    names += [
+        f"{m}{end}"
+        for m in ("csf", "white_matter", "global_signal")
+        for end in ("", "_derivative1", "_power2", "_derivative1_power2")
+    ]
+    table = pd.DataFrame(rng.normal(size=(80, len(names))), columns=names)
+    table["cosine00"], table["std_dvars"], table["framewise_displacement"] = 0.1, 1.0, np.nan
+    path = tmp_path / "sub-a_task-rest_desc-confounds_timeseries.tsv"
+    table.to_csv(path, sep="\t", index=False, na_rep="n/a")
+    with pytest.raises(SubjectError, match="framewise_displacement is missing in 79 volumes"):
+        read_confounds(path, "36p_scrub")

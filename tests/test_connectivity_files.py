@@ -134,3 +134,21 @@ def test_a_mat_file_without_roisignals_says_what_it_has(tmp_path: Path) -> None:
     savemat(tmp_path / "x.mat", {"signals": SERIES})
     with pytest.raises(SubjectError, match="no variable ROISignals, there are signals"):
         read_series(tmp_path / "x.mat", AAL)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_header_that_counts_the_columns_is_no_volume(tmp_path, start):
+    values = np.random.default_rng(0).normal(size=(60, 116))
+    path = tmp_path / "series.csv"
+    pd.DataFrame(values, columns=range(start, start + 116)).to_csv(path, index=False)
+    read, _ = read_series(path, AAL)
+    np.testing.assert_allclose(read, values)
+
+
+def test_codes_without_a_hash_are_a_header_and_the_row_numbers_of_pandas_no_region(tmp_path):
+    values = np.random.default_rng(0).normal(size=(60, 116))
+    codes, named = tmp_path / "codes.csv", tmp_path / "named.csv"
+    pd.DataFrame(values, columns=sorted(AAL_REGIONS)).to_csv(codes, index=False)
+    pd.DataFrame(values, columns=AAL_NAMES).to_csv(named)
+    for path in (codes, named):
+        np.testing.assert_allclose(read_series(path, AAL)[0], values)

@@ -14,10 +14,12 @@ from small_runs import AXES, GRID, N_VOLUMES, SPACE, brain_and_labels, write_atl
 
 from cinp_lib.connectivity import (
     Atlas,
+    Confounds,
     FunctionalConnectivity,
     SeriesSettings,
     SubjectError,
     bold_series,
+    cleaned,
     region_means,
     run_series,
     runs_of,
@@ -62,7 +64,8 @@ def by_nilearn(bold: Path, atlas: Atlas, strategy: str) -> np.ndarray:
 
 @pytest.mark.parametrize("strategy", ["minimal", "24p_acompcor_scrub", "36p_scrub", "36p_scrub_strict"])
 def test_series_and_edges_equal_nilearns_own_path(bold: Path, atlas: Atlas, strategy: str) -> None:
-    ours = bold_series(bold, atlas, SeriesSettings.of(strategy))
+    # the run is short on purpose: with a low-pass too little is left of it for a network that one would use
+    ours = bold_series(bold, atlas, SeriesSettings.of(strategy, min_degrees_of_freedom=-50))
     theirs = by_nilearn(bold, atlas, strategy)
     np.testing.assert_allclose(ours.time_series, theirs, atol=1e-6)
     networks = FunctionalConnectivity().fit_transform([ours.time_series, theirs])
@@ -364,3 +367,32 @@ def test_motion_parameters_that_explain_a_region_are_gone_from_it(tmp_path: Path
     for axis in AXES:
         centred = table[axis] - table[axis].mean()
         assert np.abs(series.time_series.T @ centred.to_numpy()).max() < 1e-6 * len(table)
+
+
+def test_a_low_pass_costs_degrees_of_freedom(bold: Path, atlas: Atlas) -> None:
+    with pytest.raises(SubjectError, match="too few volumes left: 118 of 120"):
+        bold_series(bold, atlas, SeriesSettings.of("36p_scrub_strict"))
+    assert bold_series(bold, atlas, SeriesSettings.of("36p_scrub")).kept_volumes > 100
+
+
+def test_a_region_that_the_regressors_explain_to_the_last_digit_is_missing_and_no_amplified_noise() -> None:
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(90, 4))
+    means[:, 2] = 5 + 0.3 * np.arange(90)  # the detrending takes all of it
+    regressors = pd.DataFrame({"x": rng.normal(size=90)})
+    confounds = Confounds(strategy_of("minimal"), 90, np.arange(90), regressors, 0.1, 0.1)
+    values, missing = cleaned(means, confounds, 2.0)
+    assert missing.tolist() == [False, False, True, False]
+    assert np.array_equal(values[:, 2], np.zeros(90))
+    assert values[:, 0].std(ddof=1) == pytest.approx(1)
+
+
+def test_values_that_are_not_finite_count_only_in_volumes_that_are_kept() -> None:
+    means = np.random.default_rng(1).normal(size=(60, 3))
+    means[4, 1] = np.nan
+    kept = np.setdiff1d(np.arange(60), [4])
+    dropped = cleaned(means, Confounds(strategy_of("none"), 60, kept, None, 0.1, 0.1))
+    assert not dropped[1].any()
+    assert np.isfinite(dropped[0]).all()
+    everything = cleaned(means, Confounds(strategy_of("none"), 60, np.arange(60), None, 0.1, 0.1))
+    assert everything[1].tolist() == [False, True, False]

@@ -66,7 +66,10 @@ def make_networks(
     n_jobs: int = 1,
     progress: bool = True,
 ) -> BatchResult:
-    """Make the network of every subject with BOLD or series; failures are listed in `failures.csv`, never raised."""
+    """Make the network of every subject with BOLD or series; failures are listed in `failures.csv`, never raised.
+
+    A folder holds the networks of one manifest: results of subjects that it does not name are removed.
+    """
     settings, folder = settings or NetworkSettings(), Path(folder)
     _check_settings(settings)
     jobs, without_series = jobs_of(manifest, settings)
@@ -168,7 +171,7 @@ def _attempt(job: Job, folder: Path, settings: NetworkSettings, atlas: Atlas, di
 def _remove_others(folder: Path, keys: set[str]) -> None:
     """Results of subjects that the manifest no longer has would otherwise be loaded with the rest."""
     for record in (folder / FOLDER).glob("*.json"):
-        if record.stem not in keys:
+        if record.stem not in keys and "settings_digest" in record.read_text(encoding="utf-8", errors="replace"):
             record.unlink()
             record.with_suffix(".npz").unlink(missing_ok=True)
 

@@ -51,6 +51,11 @@ def read_confounds(path: str | Path, strategy: str | ConfoundStrategy, n_volumes
     if len(kept):  # without any, nilearn's centring has nothing to go by; the caller refuses the run
         _refuse_gaps(path, regressors)
     displacement = table.get("framewise_displacement", pd.Series(np.nan, index=table.index)).to_numpy(float)
+    if strategy.scrub and not np.isfinite(displacement[1:]).all():
+        reason = f"framewise_displacement is missing in {int(np.isnan(displacement[1:]).sum())} volumes after the first"
+        raise SubjectError(
+            path, reason, f"mend the table, or choose a strategy without scrubbing ({strategy.name!r} has)"
+        )
     means = (float(np.nanmean(d)) if np.isfinite(d).any() else np.nan for d in (displacement, displacement[kept]))
     return Confounds(strategy, len(table), np.asarray(kept), regressors, *means)
 

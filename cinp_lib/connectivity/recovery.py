@@ -12,6 +12,12 @@ def edges(networks: Networks) -> Float[np.ndarray, "subject edge"]:
     return np.asarray(networks)[..., rows, columns]
 
 
+def without_missing(networks: Networks) -> Networks:
+    """NaN in the rows and columns of missing regions (their diagonal is 0), to average over people."""
+    present = np.diagonal(networks, axis1=-2, axis2=-1) != 0
+    return np.where(present[..., :, None] & present[..., None, :], networks, np.nan)
+
+
 def edge_recovery(estimated: Networks, true: Networks) -> Float[np.ndarray, " subject"]:
     """Per subject, the correlation of estimated with true edges after the group mean is removed from both."""
     return np.diag(_similarity(estimated, true)).copy()

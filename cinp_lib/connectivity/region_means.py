@@ -94,8 +94,9 @@ def _averaged(stream: VolumeStream, voxels: RegionVoxels) -> tuple[np.ndarray, i
             finite = np.isfinite(gathered)
             n_not_finite += 1
             sums = np.add.reduceat(np.where(finite, gathered, 0), voxels.starts, dtype=np.float64)
-            counts = np.maximum(np.add.reduceat(finite, voxels.starts, dtype=np.int64), 1)
-        values[number, voxels.present] = sums / counts
+            counts = np.add.reduceat(finite, voxels.starts, dtype=np.int64)
+        with np.errstate(invalid="ignore"):  # a region without any finite voxel is NaN there, not 0
+            values[number, voxels.present] = sums / counts
     return values, n_not_finite
 
 

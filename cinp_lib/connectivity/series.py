@@ -93,7 +93,7 @@ def run_series(run: Run, atlas: Atlas, settings: SeriesSettings | None = None) -
     header = read_header(run.bold)
     repetition_time_s = repetition_time_of(header, settings.repetition_time_s)
     confounds = _confounds_of(run, settings.strategy, header.n_volumes)
-    _refuse_short(run, confounds, settings)  # before the seconds that reading takes
+    _refuse_short(run, confounds, settings, repetition_time_s)  # before the seconds that reading takes
     means = region_means(run, atlas)
     values, missing = cleaned(means.time_series, confounds, repetition_time_s, means.coverage < settings.min_coverage)
     if missing.sum() > N_REGIONS - 2:
@@ -127,18 +127,24 @@ def cleaned(
     kept = means[confounds.kept]
     missing = constant(kept) if absent is None else constant(kept) | absent
     values = np.zeros(kept.shape)
-    if not missing.all():
-        strategy = confounds.strategy
-        values[:, ~missing] = clean(
-            means[:, ~missing],
-            detrend=not strategy.removes_nothing,
-            standardize="zscore_sample",
-            sample_mask=confounds.kept,
-            confounds=None if confounds.regressors is None else confounds.regressors.to_numpy(float),
-            filter="butterworth" if strategy.low_pass_hz else False,
-            low_pass=strategy.low_pass_hz,
-            t_r=repetition_time_s,
-        )
+    if missing.all():
+        return values, missing
+    strategy = confounds.strategy
+    values[:, ~missing] = clean(
+        np.nan_to_num(means[:, ~missing]),  # not finite in dropped volumes only
+        detrend=not strategy.removes_nothing,
+        standardize=None,
+        sample_mask=confounds.kept,
+        confounds=None if confounds.regressors is None else confounds.regressors.to_numpy(float),
+        filter="butterworth" if strategy.low_pass_hz else False,
+        low_pass=strategy.low_pass_hz,
+        t_r=repetition_time_s,
+    )
+    # What the regressors explain to the last digit is rounding noise now, not a signal of unit variance.
+    spread = values.std(axis=0, ddof=1)
+    missing = missing | (spread <= 1e-8 * np.nan_to_num(kept).std(axis=0, ddof=1))
+    values = (values - values.mean(axis=0)) / np.where(missing, 1, spread)
+    values[:, missing] = 0
     return values, missing
 
 
@@ -199,9 +205,11 @@ def _confounds_of(run: Run, strategy: ConfoundStrategy, n_volumes: int) -> Confo
     raise SubjectError(run.bold, f"no confounds table for strategy {strategy.name!r}", fix)
 
 
-def _refuse_short(run: Run, confounds: Confounds, settings: SeriesSettings) -> None:
+def _refuse_short(run: Run, confounds: Confounds, settings: SeriesSettings, repetition_time_s: float) -> None:
     kept, n_regressors = len(confounds.kept), 0 if confounds.regressors is None else confounds.regressors.shape[1]
-    free = kept - n_regressors
+    low_pass = settings.strategy.low_pass_hz
+    band = min(1.0, 2 * repetition_time_s * low_pass) if low_pass else 1.0  # the share of frequencies that is left
+    free = band * kept - n_regressors
     short = kept < settings.min_volumes
     if short or free < settings.min_degrees_of_freedom:
         least = f"at least {settings.min_volumes} volumes"

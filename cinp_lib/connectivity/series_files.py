@@ -66,16 +66,28 @@ def _read_text(path: Path) -> tuple[list[str] | None, np.ndarray]:
         first = file.readline()
     separator = "\t" if "\t" in first else "," if "," in first else r"\s+"
     cells = [c.strip().strip('"') for c in (first.split() if separator == r"\s+" else first.split(separator))]
-    header = not all(_is_value(cell) for cell in cells)
+    numbered = _counts_columns(cells)
+    codes = all(cell.isdigit() and int(cell) in AAL_REGIONS for cell in cells)
+    header = numbered or codes or not all(_is_value(cell) for cell in cells)
     table = pd.read_csv(
         path, sep=separator, header=None, skiprows=int(header), na_values=MISSING, encoding="utf-8-sig", dtype=float
     )
     values = table.to_numpy()
     if header and len(cells) == values.shape[1] + 1 and cells[0] in ("#", ""):
         cells = cells[1:]  # "# 2001 2002 ..."
+    if header and cells[0] == "" and len(cells) == values.shape[1]:
+        cells, values = cells[1:], values[:, 1:]  # the row numbers that pandas writes
     if header and len(cells) != values.shape[1]:
         raise SubjectError(path, f"{len(cells)} names for {values.shape[1]} columns", "mend the header")
-    return (cells if header else None), values
+    return (cells if header and not numbered else None), values
+
+
+def _counts_columns(cells: list[str]) -> bool:
+    """Whether a first row is 0, 1, 2, ... or 1, 2, 3, ...: a header of columns without names, no volume."""
+    if len(cells) < 3 or not all(cell.isdigit() for cell in cells):
+        return False
+    numbers = [int(cell) for cell in cells]
+    return numbers in (list(range(len(cells))), list(range(1, len(cells) + 1)))
 
 
 def _is_value(cell: str) -> bool:

@@ -79,7 +79,7 @@ _ALL = (
     ),
     ConfoundStrategy(
         "36p_scrub_strict",
-        "as 36p_scrub, with the 0.2 mm of Power et al. 2014 and the band of Satterthwaite et al. 2013",
+        "as 36p_scrub, with the 0.2 mm of Power et al. 2014 and the low-pass of Satterthwaite et al. 2013",
         motion="full",
         wm_csf="full",
         global_signal="full",
