@@ -30,8 +30,8 @@ def carpet(series: Mapping[str, np.ndarray], displacement_mm: np.ndarray, limit_
     axes[0].set(ylabel="FD (mm)", title=title)
     axes[0].legend(frameon=False, fontsize=7, loc="upper right")
     for ax, (name, values) in zip(axes[1:], series.items(), strict=True):
-        spread = values.std(0, keepdims=True)
-        standard = (values - values.mean(0)) / np.where(spread > 0, spread, 1)
+        spread = np.nanstd(values, axis=0)  # dropped volumes are NaN, and stay blank
+        standard = (values - np.nanmean(values, axis=0)) / np.where(spread > 0, spread, 1)
         ax.imshow(standard.T, cmap="gray", aspect="auto", vmin=-2, vmax=2, interpolation="nearest")
         ax.set(ylabel=f"{name}\nregion")
     axes[-1].set(xlabel="volume")

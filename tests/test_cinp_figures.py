@@ -30,6 +30,14 @@ def test_a_carpet_standardises_every_region_and_survives_a_constant_one():
     assert np.array_equal(shown[2], np.zeros(30))
 
 
+def test_dropped_volumes_stay_blank_in_a_carpet_and_the_others_are_shown():
+    series = np.random.default_rng(0).normal(5, 3, (30, 4))
+    series[7] = np.nan
+    shown = figures.carpet({"x": series}, np.zeros(30), 0.5).axes[1].images[0].get_array()
+    assert np.ma.getmaskarray(shown)[:, 7].all() or np.isnan(shown[:, 7]).all()
+    assert np.isfinite(np.delete(np.asarray(shown), 7, axis=1)).all()
+
+
 def test_the_line_through_the_edges_is_the_mean_of_the_edges_of_that_length():
     distance = np.linspace(10, 120, 111)
     figure = figures.edge_motion_by_distance(distance, {"x": np.where(distance < 65, 0.5, -0.5)})
