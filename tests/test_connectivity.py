@@ -10,7 +10,14 @@ from sklearn.covariance import EmpiricalCovariance
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from cinp_lib.connectivity import FunctionalConnectivity, edge_recovery, edges, identification_rate
+from cinp_lib.connectivity import (
+    FunctionalConnectivity,
+    edge_motion_correlation,
+    edge_recovery,
+    edges,
+    identification_rate,
+    without_missing,
+)
 
 
 def correlated(n_volumes: int, n_regions: int, seed: int) -> np.ndarray:
@@ -168,3 +175,25 @@ def test_edge_recovery_and_identification_ignore_what_all_subjects_share() -> No
     assert np.abs(edge_recovery(unrelated, true)).max() < 0.4  # though the raw edges correlate at nearly 1
     with pytest.raises(ValueError, match="as many estimated as true"):
         edge_recovery(true[:3], true)
+
+
+def test_regions_that_somebody_lacks_are_nan_and_not_edges_of_zero() -> None:
+    networks = np.array([[[1.0, 0.5, 0.2], [0.5, 1, 0.1], [0.2, 0.1, 1]], [[1, 0, 0.3], [0, 0, 0], [0.3, 0, 1]]])
+    seen = without_missing(networks)
+    assert np.array_equal(seen[0], networks[0])
+    assert np.isnan(seen[1, 1]).all()
+    assert np.isnan(seen[1, :, 1]).all()
+    assert seen[1, 0, 2] == 0.3
+
+
+def test_edges_against_motion_are_correlations_over_subjects_and_0_where_there_is_none() -> None:
+    rng = np.random.default_rng(0)
+    networks = np.array([np.corrcoef(rng.normal(size=(4, 30))) for _ in range(9)])
+    networks[:, 0, 1] = networks[:, 1, 0] = 0.5
+    networks[3, 3] = networks[3, :, 3] = 0
+    motion = rng.random(9)
+    found = edge_motion_correlation(networks, motion)
+    assert found[0] == 0  # of one value in everybody
+    assert not found[[2, 4, 5]].any()  # with the region that subject 3 lacks
+    for edge, (i, j) in {1: (0, 2), 3: (1, 2)}.items():
+        assert found[edge] == pytest.approx(np.corrcoef(networks[:, i, j], motion)[0, 1])

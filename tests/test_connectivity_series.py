@@ -396,3 +396,14 @@ def test_values_that_are_not_finite_count_only_in_volumes_that_are_kept() -> Non
     assert np.isfinite(dropped[0]).all()
     everything = cleaned(means, Confounds(strategy_of("none"), 60, np.arange(60), None, 0.1, 0.1))
     assert everything[1].tolist() == [False, True, False]
+
+
+def test_a_region_without_a_finite_voxel_in_a_volume_is_nan_there_and_not_0(tmp_path: Path, atlas: Atlas) -> None:
+    brain, labels = brain_and_labels()
+    stored = np.random.default_rng(0).normal(100, 1, (*GRID.shape, 3)).astype(np.float32)
+    stored[labels == 5, 1] = np.nan
+    bold, mask = tmp_path / "bold.nii", tmp_path / "mask.nii"
+    nib.save(nib.Nifti1Image(stored, GRID.affine), bold)
+    nib.save(nib.Nifti1Image(brain.astype(np.uint8), GRID.affine), mask)
+    means = region_means(runs_of(bold, mask=mask)[0], atlas).time_series
+    assert np.argwhere(np.isnan(means)).tolist() == [[1, 4]]

@@ -10,7 +10,13 @@ from cinp_lib.connectivity.batch import BatchResult, make_networks
 from cinp_lib.connectivity.confounds import Confounds, read_confounds
 from cinp_lib.connectivity.networks import FunctionalConnectivity
 from cinp_lib.connectivity.problems import SubjectError
-from cinp_lib.connectivity.recovery import edge_recovery, edges, identification_rate, without_missing
+from cinp_lib.connectivity.recovery import (
+    edge_motion_correlation,
+    edge_recovery,
+    edges,
+    identification_rate,
+    without_missing,
+)
 from cinp_lib.connectivity.region_means import RegionMeans, region_means
 from cinp_lib.connectivity.results import NetworkSettings, load_networks, load_series, region_names
 from cinp_lib.connectivity.runs import Run, runs_of
@@ -39,6 +45,7 @@ __all__ = [
     "bold_series",
     "cleaned",
     "cohort_atlas",
+    "edge_motion_correlation",
     "edge_recovery",
     "edges",
     "fetch_aal",

@@ -100,8 +100,6 @@ def load_atlas(path: str | Path, table: str | Path | None = None, check_place: b
     codes, names, name = _regions(path, found[found != 0].astype(int), table)
     labels = np.searchsorted(codes, values).astype(np.int16) + 1
     labels[values == 0] = 0
-    order = np.argsort(np.argsort(codes))
-    labels[labels > 0] = order[labels[labels > 0] - 1] + 1
     if check_place:
         _refuse_misplaced(path)
     return Atlas(name, names, labels, image.affine, _space_of(path))

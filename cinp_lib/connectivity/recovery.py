@@ -41,3 +41,13 @@ def _similarity(estimated: Networks, true: Networks) -> np.ndarray:
         values -= values.mean(axis=1, keepdims=True)
         deviations.append(values / np.linalg.norm(values, axis=1, keepdims=True))
     return deviations[0] @ deviations[1].T
+
+
+def edge_motion_correlation(networks: Networks, mean_fd_mm: np.ndarray) -> Float[np.ndarray, " edge"]:
+    """Over subjects, the correlation of every edge with motion; 0 where somebody lacks the edge or none varies."""
+    values = edges(without_missing(networks))
+    complete = np.isfinite(values).all(axis=0)
+    deviation = np.where(complete, values - np.where(complete, values, 0).mean(axis=0), 0)
+    motion = mean_fd_mm - mean_fd_mm.mean()
+    size = np.linalg.norm(deviation, axis=0) * np.linalg.norm(motion)
+    return np.divide(motion @ deviation, size, out=np.zeros_like(size), where=size > 0)
