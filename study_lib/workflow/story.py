@@ -85,6 +85,14 @@ STORY = Story(
             needs=(COHORT, "01_data_curation"),
             minutes={"smoke": 0.5, "demo": 2},
         ),
+        Notebook(
+            name="03_gan_harmonization",
+            title="GAN harmonisation",
+            question="Can one model translate between all sites, volume by volume?",
+            needs=(COHORT, "01_data_curation"),
+            minutes={"smoke": 2, "demo": 18},
+            all_cores=True,
+        ),
     ),
 )
 COHORT_MINUTES = {"smoke": 1, "demo": 5}

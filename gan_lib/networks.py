@@ -1,0 +1,306 @@
+"""The four networks of the study, after the facts published about StarGAN v2: generator, mapping network, style
+encoder, discriminator. The mapping network, the style encoder and the discriminator have one output branch per site.
+
+Linear steps are put in the order that costs least; the functions computed are those of the plain order (a test
+holds both equal): a 3 x 3 convolution before average pooling is one 4 x 4 convolution of stride 2, one after nearest
+upsampling is one transposed 4 x 4 convolution, and 1 x 1 shortcuts run on the coarser side of a change of scale.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+SLOPE = 0.2  # of every LeakyReLU
+HALF = math.sqrt(0.5)  # residual sums keep unit variance
+BOTTLENECK_SIZE = 16  # the shorter side of the generator's bottleneck, where the image is large enough
+# Images are in [0, 1], background 0; the networks see 3 x - 2. StarGAN v2 has [-1, 1]; with the brain in the middle of
+# [0, 1], as normalisation leaves it, a discriminator learns nothing in 300 iterations, so scaled it learns most.
+SCALE, SHIFT = 3.0, -2.0
+
+Images = Float[Tensor, "batch channel height width"]
+Styles = Float[Tensor, "batch style"]
+Sites = Int[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the four networks; the defaults are the study's faithful 256-pixel ones."""
+
+    sites: int = 4
+    size: tuple[int, int] = (256, 256)  # height, width
+    channels: int = 1
+    width: int = 64  # channels at full resolution
+    cap: int = 512  # most channels anywhere
+    latent: int = 16
+    style: int = 64
+    hidden: int = 512  # of the mapping network
+    discriminator_width: int | None = None  # also of the style encoder; None = `width`
+    discriminator_cap: int | None = None  # None = `cap`
+    residual: bool = False  # the generator's output is added to its input; not in the study
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(int(n) for n in self.size))
+        numbers = ("sites", "channels", "width", "cap", "latent", "style", "hidden")
+        for name in numbers:
+            if getattr(self, name) < 1:
+                raise ValueError(f"NetworkConfig.{name}: expected at least 1, got {getattr(self, name)}")
+        if len(self.size) != 2 or min(self.size) < 16 or self.size != self.padded(self.size):
+            works = self.padded(self.size) if len(self.size) == 2 else "(256, 256)"
+            raise ValueError(
+                f"NetworkConfig.size: {self.size} (height, width) cannot be halved {self.encoder_levels} times; "
+                f"pad the slices with background to {works}"
+            )
+
+    @property
+    def generator_levels(self) -> int:
+        """How often the generator halves the image: at 256 four times, down to 16."""
+        return max(1, self._halvings(self.size) - int(math.log2(BOTTLENECK_SIZE)))
+
+    @property
+    def encoder_levels(self) -> int:
+        """How often the style encoder and the discriminator halve it: at 256 six times, down to 4."""
+        return self._halvings(self.size) - 2
+
+    @classmethod
+    def padded(cls, size: tuple[int, int]) -> tuple[int, int]:
+        """The next size that works, for slices of `size`; its sides need not be equal."""
+        size = tuple(max(16, n) for n in size)
+        step = 2 ** (cls._halvings(size) - 2)
+        larger = tuple(math.ceil(n / step) * step for n in size)
+        return larger if cls._halvings(larger) == cls._halvings(size) else cls.padded(larger)
+
+    @staticmethod
+    def _halvings(size: tuple[int, int]) -> int:
+        return int(math.log2(max(16, min(size))))
+
+
+class Generator(nn.Module):
+    """G(x, s): a slice in the style s. The output is unbounded, as in the study."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        widths = _widths(config.width, config.cap, config.generator_levels)
+        deepest = widths[-1]
+        self.residual = config.residual
+        self.stem = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        down = [EncoderBlock(a, b, normalised=True, halve=True) for a, b in pairwise(widths)]
+        down += [EncoderBlock(deepest, deepest, normalised=True) for _ in range(2)]
+        up = [StyledBlock(deepest, deepest, config.style) for _ in range(2)]
+        back = widths[::-1]
+        up += [StyledBlock(a, b, config.style, double=True) for a, b in pairwise(back)]
+        self.encode, self.decode = nn.Sequential(*down), nn.ModuleList(up)
+        self.norm = InstanceNorm(widths[0])
+        self.head = nn.Conv2d(widths[0], config.channels, 1)
+        initialise(self)
+        if config.residual:  # begins by changing nothing
+            nn.init.zeros_(self.head.weight)
+
+    def forward(self, images: Images, styles: Styles) -> Images:
+        # Rows behind one another: so laid out, the norms cost least, and they are what takes the time here.
+        hidden = self.encode(self.stem(_scaled(images).flatten(1).view(images.shape)))
+        for block in self.decode:
+            hidden = block(hidden, styles)
+        out = self.head(_relu(self.norm(hidden)))
+        return images + out if self.residual else out
+
+
+class MappingNetwork(nn.Module):
+    """M(z): a style of a site, drawn by a latent code."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        shared = [config.latent, *[config.hidden] * 4]
+        branch = [*[config.hidden] * 4, config.style]
+        self.shared = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(shared))
+        self.branches = nn.ModuleList(SiteLinear(a, b, config.sites) for a, b in pairwise(branch))
+        initialise(self)
+
+    def forward(self, latent: Float[Tensor, "batch latent"], site: Sites) -> Styles:
+        hidden = latent
+        for layer in self.shared:
+            hidden = functional.relu(layer(hidden))
+        for layer in self.branches[:-1]:
+            hidden = functional.relu(layer(hidden, site))
+        return self.branches[-1](hidden, site)
+
+
+class StyleEncoder(nn.Module):
+    """E(x): the style of an image, read as one of its site."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.trunk = Trunk(config)
+        self.branches = SiteLinear(self.trunk.features, config.style, config.sites)
+        initialise(self)
+
+    def forward(self, images: Images, site: Sites) -> Styles:
+        return self.branches(self.trunk(images), site)
+
+
+class Discriminator(nn.Module):
+    """D(x): the logit that an image is a real one of the site."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.trunk = Trunk(config)
+        self.branches = SiteLinear(self.trunk.features, 1, config.sites)
+        initialise(self)
+
+    def forward(self, images: Images, site: Sites) -> Float[Tensor, " batch"]:
+        return self.branches(self.trunk(images), site)[:, 0]
+
+
+class Trunk(nn.Module):
+    """Image to features: halved down to about 4 x 4, without normalisation, then one convolution over all of it.
+
+    That convolution is as large as what is left, so that a size other than 4 x 4 cannot shift the branches.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        levels = config.encoder_levels
+        width, cap = config.discriminator_width or config.width, config.discriminator_cap or config.cap
+        widths = _widths(width, cap, levels)
+        self.features = widths[-1]
+        self.stem = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        self.blocks = nn.Sequential(*[EncoderBlock(a, b, halve=True) for a, b in pairwise(widths)])
+        left = tuple(n >> levels for n in config.size)
+        self.last = nn.Conv2d(self.features, self.features, left)
+
+    def forward(self, images: Images) -> Float[Tensor, "batch feature"]:
+        hidden = self.last(_relu(self.blocks(self.stem(_scaled(images)))))
+        return _relu(rearrange(hidden, "batch feature 1 1 -> batch feature"))
+
+
+class EncoderBlock(nn.Module):
+    """Pre-activation residual block, normalised or not, that halves the image or not."""
+
+    def __init__(self, inputs: int, outputs: int, normalised: bool = False, halve: bool = False) -> None:
+        super().__init__()
+        self.halve = halve
+        self.first, self.second = nn.Conv2d(inputs, inputs, 3, padding=1), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm1, self.norm2 = (InstanceNorm(inputs) if normalised else nn.Identity() for _ in range(2))
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = _relu(self.norm1(images))
+        hidden = conv_then_halve(hidden, self.first.weight, self.first.bias) if self.halve else self.first(hidden)
+        hidden = self.second(_relu(self.norm2(hidden)))
+        skipped = self.shortcut(functional.avg_pool2d(images, 2) if self.halve else images)
+        return (hidden + skipped) * HALF
+
+
+class StyledBlock(nn.Module):
+    """Residual block whose instance norms are scaled and shifted by the style (AdaIN); doubles the image or not."""
+
+    def __init__(self, inputs: int, outputs: int, style: int, double: bool = False) -> None:
+        super().__init__()
+        self.double = double
+        self.first, self.second = nn.Conv2d(inputs, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.norm1, self.norm2 = StyledNorm(style, inputs), StyledNorm(style, outputs)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
+
+    def forward(self, images: Tensor, styles: Styles) -> Tensor:
+        hidden = _relu(self.norm1(images, styles))
+        hidden = double_then_conv(hidden, self.first.weight, self.first.bias) if self.double else self.first(hidden)
+        hidden = self.second(_relu(self.norm2(hidden, styles)))
+        skipped = self.shortcut(images)
+        skipped = functional.interpolate(skipped, scale_factor=2, mode="nearest") if self.double else skipped
+        return (hidden + skipped) * HALF
+
+
+class InstanceNorm(nn.Module):
+    """Every channel of every image to mean 0 and variance 1, then a learned scale and shift."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return normalise(images, self.weight[None], self.bias[None])
+
+
+class StyledNorm(nn.Module):
+    """AdaIN: the scale 1 + gamma and the shift beta are one linear function of the style."""
+
+    def __init__(self, style: int, channels: int) -> None:
+        super().__init__()
+        self.affine = nn.Linear(style, 2 * channels)
+
+    def forward(self, images: Tensor, styles: Styles) -> Tensor:
+        gamma, beta = self.affine(styles).chunk(2, dim=1)
+        return normalise(images, 1 + gamma, beta)
+
+
+class SiteLinear(nn.Module):
+    """One linear layer per site; only that of each image's own site is computed."""
+
+    def __init__(self, inputs: int, outputs: int, sites: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(sites, outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(sites, outputs))
+
+    def forward(self, features: Float[Tensor, "batch inputs"], site: Sites) -> Float[Tensor, "batch outputs"]:
+        return torch.baddbmm(self.bias[site, :, None], self.weight[site], features[:, :, None])[:, :, 0]
+
+
+def normalise(images: Tensor, scale: Tensor, shift: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """Instance normalisation with a scale and a shift per image and channel (or per channel).
+
+    Seen as one image of batch x channel channels it is batch normalisation, whose kernels read the image least often.
+    """
+    batch, channels = images.shape[:2]
+    flat = rearrange(images, "batch channel height width -> 1 (batch channel) height width")
+    least = torch.promote_types(scale.dtype, torch.float32)  # 16 bits are too few for them
+    scale, shift = (value.to(least).expand(batch, channels).reshape(-1) for value in (scale, shift))
+    flat = functional.batch_norm(flat, None, None, scale, shift, training=True, eps=epsilon)
+    return rearrange(flat, "1 (batch channel) height width -> batch channel height width", batch=batch)
+
+
+def conv_then_halve(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A padded 3 x 3 convolution and 2 x 2 average pooling in one: the mean of four shifted kernels."""
+    kernel = functional.pad(weight, (0, 1, 0, 1)) + functional.pad(weight, (1, 0, 0, 1))
+    kernel = kernel + functional.pad(weight, (0, 1, 1, 0)) + functional.pad(weight, (1, 0, 1, 0))
+    return functional.conv2d(images, kernel / 4, bias, stride=2, padding=1)
+
+
+def double_then_conv(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Nearest upsampling by 2 and a padded 3 x 3 convolution in one: taps that meet the same pixel are summed."""
+    mirrored = weight.flip(2, 3).transpose(0, 1)
+    kernel = functional.pad(mirrored, (0, 1, 0, 1)) + functional.pad(mirrored, (1, 0, 0, 1))
+    kernel = kernel + functional.pad(mirrored, (0, 1, 1, 0)) + functional.pad(mirrored, (1, 0, 1, 0))
+    return functional.conv_transpose2d(images, kernel, bias, stride=2, padding=1)
+
+
+def initialise(network: nn.Module) -> None:
+    """He-normal weights by fan-in, zero biases; norms keep scale 1 and shift 0."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, a=0, mode="fan_in", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, SiteLinear):
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / layer.weight.shape[-1]))
+
+
+def count_parameters(network: nn.Module) -> int:
+    """How many numbers training moves."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def _scaled(images: Tensor) -> Tensor:
+    return SCALE * images + SHIFT
+
+
+def _relu(hidden: Tensor) -> Tensor:
+    return functional.leaky_relu(hidden, SLOPE)
+
+
+def _widths(first: int, cap: int, levels: int) -> list[int]:
+    return [min(cap, first * 2**level) for level in range(levels + 1)]

@@ -1,0 +1,203 @@
+"""What training moves and a checkpoint holds: networks, their average, optimisers, and how far training has come."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gan_lib.networks import NetworkConfig
+from gan_lib.slices import DrawConfig
+from gan_lib.train_step import Networks, Optimisers, StepConfig
+from study_lib.training import Checkpoints, Ema, NonFiniteLoss, pack, unpack
+
+Record = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The defaults are the study's; where it is silent, those of StarGAN v2, which it builds on."""
+
+    networks: NetworkConfig = field(default_factory=NetworkConfig)
+    step: StepConfig = field(default_factory=StepConfig)
+    draw: DrawConfig = field(default_factory=DrawConfig)
+    iterations: int = 16_000  # the study's "epochs", which we read as iterations
+    batch: int = 8
+    learning_rate: float = 1e-4
+    mapping_rate: float = 1e-6  # of the mapping network
+    discriminator_rate: float | None = None  # None = `learning_rate`
+    decay_from: float = 1.0  # share of the iterations after which the rates fall linearly to 0; 1 = never
+    betas: tuple[float, float] = (0.0, 0.99)
+    weight_decay: float = 1e-4  # joins the gradient, as Adam has it
+    ema: float = 0.999
+    precision: str = "float32"
+    seed: int = 0
+    record_every: int = 50
+    save_every: int = 500
+    validate_every: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch", "record_every", "save_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"TrainingConfig.{name}: expected at least 1, got {getattr(self, name)}")
+        if self.validate_every % self.record_every:
+            raise ValueError(
+                f"TrainingConfig.validate_every: expected a multiple of record_every ({self.record_every}), "
+                f"got {self.validate_every}"
+            )
+        if not 0 <= self.decay_from <= 1:
+            raise ValueError(f"TrainingConfig.decay_from: expected a share from 0 to 1, got {self.decay_from}")
+
+    @property
+    def records(self) -> int:
+        """How many records training yields."""
+        return -(-self.iterations // self.record_every)
+
+    def rate_share(self, iteration: int) -> float:
+        """What is left of the learning rates at an iteration."""
+        decay = (1 - self.decay_from) * self.iterations
+        return 1.0 if decay == 0 else min(1.0, (self.iterations - iteration) / decay)
+
+
+def records_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per record; columns in one order, whether or not training was interrupted."""
+    table = pd.DataFrame(list(records))
+    return table[["iteration", *sorted(set(table) - {"iteration"})]]
+
+
+@dataclass
+class Sums:
+    """Losses summed until the next record; the numbers stay on the device until then."""
+
+    totals: dict[str, Tensor] = field(default_factory=dict)
+    counts: Counter = field(default_factory=Counter)
+
+    def add(self, parts: dict[str, Tensor]) -> None:
+        """One iteration's losses; an iteration need not have all of them."""
+        for name, value in parts.items():
+            self.totals[name] = self.totals.get(name, 0) + value.detach().double()
+            self.counts[name] += 1
+
+    def means(self) -> Record:
+        """Of each loss over the iterations that had it."""
+        return {name: float(total) / self.counts[name] for name, total in self.totals.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"totals": {name: float(total) for name, total in self.totals.items()}, "counts": dict(self.counts)}
+
+    @classmethod
+    def of(cls, state: dict[str, Any], device: torch.device) -> "Sums":
+        """What `state_dict` gave, to the last bit."""
+        double = {"dtype": torch.float64, "device": device}
+        return cls({n: torch.tensor(v, **double) for n, v in state["totals"].items()}, Counter(state["counts"]))
+
+
+@dataclass
+class State:
+    """Everything that training moves."""
+
+    config: TrainingConfig
+    device: torch.device
+    networks: Networks
+    average: Ema
+    optimisers: Optimisers
+    iteration: int = 0
+    best: float = float("inf")
+    records: list[Record] = field(default_factory=list)
+    sums: Sums = field(default_factory=Sums)
+
+    @classmethod
+    def fresh(cls, config: TrainingConfig, device: torch.device) -> "State":
+        """New networks, the same for the same seed on every machine; the average begins as their copy."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            networks = Networks(config.networks)
+        networks = networks.to(device, memory_format=torch.channels_last)
+        return cls(
+            config, device, networks, Ema(networks, config.ema, warm_up=True), optimisers_of(networks, config, device)
+        )
+
+    def save(self, checkpoints: Checkpoints, name: str = "") -> None:
+        """As the numbered checkpoint of this iteration, or under a name."""
+        tensors, numbers = pack(self._parts())
+        if broken := [key for key, value in tensors.items() if not value.isfinite().all()]:
+            raise NonFiniteLoss(
+                f"iteration {self.iteration}: expected finite weights, got others in {', '.join(broken[:5])}: the last "
+                "update's gradient was not finite. The last checkpoint stays; lower the learning rate",
+                {},
+                self.iteration,
+                broken,
+            )
+        content = {"parts": numbers, "best": self.best, "records": self.records, "sums": self.sums.state_dict()}
+        given = (self.iteration, tensors, content | {"config": _plain(self.config)})
+        checkpoints.save_as(name, *given) if name else checkpoints.save(*given)
+
+    def resume(self, checkpoints: Checkpoints, name: str = "") -> bool:
+        """Go on from the newest intact checkpoint, or from a named one; False where there is none."""
+        if name and not checkpoints.has(name):
+            return False
+        if (checkpoint := checkpoints.load(name) if name else checkpoints.latest()) is None:
+            return False
+        changed = _changes(checkpoint.state["config"], _plain(self.config))
+        if changed:
+            raise ValueError(
+                f"{checkpoints.folder}: its checkpoints were trained with other settings ({'; '.join(changed)}); "
+                "give the same ones to go on, or an empty folder to start anew"
+            )
+        unpack(self._parts(), checkpoint.tensors, checkpoint.state["parts"])
+        self.iteration, self.best = checkpoint.step, checkpoint.state["best"]
+        self.records, self.sums = checkpoint.state["records"], Sums.of(checkpoint.state["sums"], self.device)
+        return True
+
+    def set_rates(self) -> None:
+        """The learning rates of the present iteration."""
+        config, share = self.config, self.config.rate_share(self.iteration)
+        for name, optimiser in vars(self.optimisers).items():
+            for group in optimiser.param_groups:
+                group["lr"] = share * _rate(config, name)
+
+    def _parts(self) -> dict[str, Any]:
+        optimisers = {f"{name}_adam": optimiser for name, optimiser in vars(self.optimisers).items()}
+        return {"networks": self.networks, "average": self.average, **optimisers}
+
+
+def optimisers_of(networks: Networks, config: TrainingConfig, device: torch.device) -> Optimisers:
+    """Adam for each of the four networks, fused: one pass over the weights."""
+    names = ("generator", "mapping", "encoder", "discriminator")
+    shared = {"betas": config.betas, "weight_decay": config.weight_decay, "fused": device.type in ("cpu", "cuda")}
+    made = {
+        name: torch.optim.Adam(getattr(networks, name).parameters(), lr=_rate(config, name), **shared) for name in names
+    }
+    return Optimisers(**made)
+
+
+def _rate(config: TrainingConfig, network: str) -> float:
+    if network == "discriminator" and config.discriminator_rate is not None:
+        return config.discriminator_rate
+    return config.mapping_rate if network == "mapping" else config.learning_rate
+
+
+def _plain(config: TrainingConfig) -> dict[str, Any]:
+    """The settings as JSON gives them back."""
+    return _listed(asdict(config))
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _changes(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Settings that differ, but for how often things are saved or recorded."""
+    found = []
+    for name in sorted(set(saved) | set(now)):
+        old, new = saved.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _changes(old, new, f"{prefix}{name}.")
+        elif old != new and name not in ("save_every",):
+            found.append(f"{prefix}{name} was {old}, is {new}")
+    return found
