@@ -56,7 +56,8 @@ def harmonize(
         if not folder:
             references = tuple(path for path in (reference, reference_mask) if path is not None)
             check_outputs(job, references, overwrite)
-        config = HarmonizeConfig(detail, tuple(planes.split(",")) if planes else None, batch_size, reference_site)
+        chosen = tuple(plane.strip() for plane in planes.split(",")) if planes else None
+        config = HarmonizeConfig(detail, chosen, batch_size, reference_site)
         harmonizer = Harmonizer.load(model, config, device)
         style = _style(harmonizer, target, reference, reference_mask)
     except (ValueError, KeyError, OSError) as error:

@@ -162,10 +162,10 @@ def _network(folder: Path, name: str, config: NetworkConfig, device: torch.devic
         raise ModelFolderError(f"{error}; copy the whole folder again") from error
     if bad := [key for key, value in state.items() if not _is_finite(value)]:
         raise ModelFolderError(f"{path}: {bad[0]} holds NaN or infinite weights; the training broke down, repeat it")
-    with torch.device("meta"):  # no memory, and no random numbers drawn for weights that are replaced
+    with torch.random.fork_rng(devices=[]):  # the first weights, soon replaced, must not move the caller's randomness
         network = NETWORKS[name](config)
     try:
-        network.load_state_dict(state, assign=True)
+        network.load_state_dict(state)
     except RuntimeError as error:
         raise ModelFolderError(f"{path}: its weights do not fit the sizes in config.json ({error})") from error
     return network.requires_grad_(False).eval().to(device)

@@ -4,6 +4,8 @@ Killed anywhere and called again, it ends in the same weights: what an iteration
 alone, and everything else lies in the last checkpoint. Several ranks share each batch; the first one writes.
 """
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -18,6 +20,7 @@ from gan_lib.train_step import Kind, Networks, Step
 from gan_lib.training_state import Record, State, TrainingConfig
 from gan_lib.validation import validation_error
 from study_lib.training import CallAgain, Checkpoints, Interruption, Precision, Ranks, check_finite, stream
+from study_lib.workflow.digest import modules_digest
 
 
 def fit(
@@ -118,12 +121,19 @@ def _record(state: State, ranks: Ranks) -> Record:
 def _validate(state: State, checkpoints: Checkpoints, store: SliceStore, validation: SliceStore, ranks: Ranks) -> None:
     """Add the error of the averaged networks to the last record; every rank computes it, the first keeps the best."""
     error = validation_error(state.average.module, store, validation)
-    parts = {f"validation_{name}": value for name, value in asdict(error).items()}
-    state.records[-1] |= {"validation_error": error.total, **parts}
+    named = {f"validation_{name}": value for name, value in asdict(error).items()}
+    state.records[-1] |= {"validation_error": error.total} | named
     if error.total < state.best:
         state.best = error.total
         if ranks.is_first:
             state.save(checkpoints, "best")
+
+
+def training_key(config: TrainingConfig, store: SliceStore) -> str:
+    """Names a training by its settings, its slices and the code that trains; each key has a folder of its own."""
+    slices = json.loads((store.folder / "store.json").read_text(encoding="utf-8"))["digest"]
+    words = json.dumps([config.plain(), slices, modules_digest(["gan_lib.train"])], sort_keys=True)
+    return hashlib.sha256(words.encode("utf-8")).hexdigest()[:12]
 
 
 def trained_networks(folder: str | Path, config: TrainingConfig, best: bool = True) -> tuple[Networks, Record]:

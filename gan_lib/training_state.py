@@ -1,5 +1,6 @@
 """What training moves and a checkpoint holds: networks, their average, optimisers, and how far training has come."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -55,6 +56,10 @@ class TrainingConfig:
     def records(self) -> int:
         """How many records training yields."""
         return -(-self.iterations // self.record_every)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON gives them back."""
+        return json.loads(json.dumps(asdict(self)))
 
     def rate_share(self, iteration: int) -> float:
         """What is left of the learning rates at an iteration."""
@@ -132,7 +137,7 @@ class State:
                 broken,
             )
         content = {"parts": numbers, "best": self.best, "records": self.records, "sums": self.sums.state_dict()}
-        given = (self.iteration, tensors, content | {"config": _plain(self.config)})
+        given = (self.iteration, tensors, content | {"config": self.config.plain()})
         checkpoints.save_as(name, *given) if name else checkpoints.save(*given)
 
     def resume(self, checkpoints: Checkpoints, name: str = "") -> bool:
@@ -141,7 +146,7 @@ class State:
             return False
         if (checkpoint := checkpoints.load(name) if name else checkpoints.latest()) is None:
             return False
-        changed = _changes(checkpoint.state["config"], _plain(self.config))
+        changed = _changes(checkpoint.state["config"], self.config.plain())
         if changed:
             raise ValueError(
                 f"{checkpoints.folder}: its checkpoints were trained with other settings ({'; '.join(changed)}); "
@@ -178,17 +183,6 @@ def _rate(config: TrainingConfig, network: str) -> float:
     if network == "discriminator" and config.discriminator_rate is not None:
         return config.discriminator_rate
     return config.mapping_rate if network == "mapping" else config.learning_rate
-
-
-def _plain(config: TrainingConfig) -> dict[str, Any]:
-    """The settings as JSON gives them back."""
-    return _listed(asdict(config))
-
-
-def _listed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _changes(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

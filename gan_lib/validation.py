@@ -22,8 +22,12 @@ class ValidationError:
 
     @property
     def total(self) -> float:
-        """The criterion: likeness to the target, and nothing lost on the way."""
-        return self.intensity + self.texture + self.cycle
+        """The criterion: likeness to the target. The cycle error stands beside it: it grows with all that is changed.
+
+        With the cycle error in the sum, a trial on another phantom cohort kept a state from half of the way, and the
+        last state was nearer to the real scans of travelling subjects.
+        """
+        return self.intensity + self.texture
 
 
 @dataclass(frozen=True)

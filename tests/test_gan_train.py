@@ -16,7 +16,7 @@ from small_gan import NETWORKS, TRAINING, training_for, write_stores
 
 from gan_lib.losses import LossWeights
 from gan_lib.slices import SliceSampler
-from gan_lib.train import fit, train_step, trained_networks
+from gan_lib.train import fit, train_step, trained_networks, training_key
 from gan_lib.training_state import State, TrainingConfig
 from gan_lib.validation import validation_error
 from study_lib.training import CALL_AGAIN, CheckpointError, Checkpoints, NonFiniteLoss, Ranks
@@ -369,3 +369,11 @@ def test_settings_without_sense_are_refused():
         TrainingConfig(decay_from=2)
     with pytest.raises(ValueError, match=r"validate_every: expected a multiple of record_every \(3\), got 4"):
         TrainingConfig(record_every=3, validate_every=4)
+
+
+def test_a_training_is_named_by_its_settings_and_its_slices(stores):
+    training, validation = stores
+    config = training_for(training)
+    key = training_key(config, training)
+    assert key == training_key(training_for(training), training)
+    assert len({key, training_key(training_for(training, seed=1), training), training_key(config, validation)}) == 3

@@ -131,7 +131,7 @@ def test_the_error_is_that_of_loops_over_pairs_of_sites(stores):
             nn.init.normal_(layer.bias)
     found = validation_error(networks, *stores)
     assert (found.intensity, found.texture, found.cycle) == pytest.approx(naive_error(networks, *stores), rel=1e-4)
-    assert found.total == found.intensity + found.texture + found.cycle
+    assert found.total == found.intensity + found.texture
 
 
 def test_leaving_everything_as_it_is_loses_nothing_on_the_way_and_gains_no_likeness(stores):

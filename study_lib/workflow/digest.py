@@ -7,7 +7,7 @@ prose are left out, so that running, saving and annotating a notebook costs nobo
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -27,8 +27,14 @@ def library_digest(notebook: str | Path, root: str | Path = REPOSITORY) -> str:
 
     Comments and layout do not count. Modules only named by a string (`torchrun -m gan_lib.train`) do.
     """
-    root = Path(root)
-    waiting = set().union(*(_imports(_parsed(cell_source(cell)), "") for cell in code_cells(notebook)))
+    return modules_digest(
+        set().union(*(_imports(_parsed(cell_source(cell)), "") for cell in code_cells(notebook))), root
+    )
+
+
+def modules_digest(names: Iterable[str], root: str | Path = REPOSITORY) -> str:
+    """The same of these modules, by their dotted names, and all that they import."""
+    root, waiting = Path(root), set(names)
     modules: dict[str, Path] = {}
     while waiting:
         for module, path in _module_files(waiting.pop(), root):
