@@ -33,8 +33,9 @@ class HarmonizeConfig:
     """How volumes are harmonised; the results of a change of `batch_size` differ by rounding only.
 
     `detail`: `native` gives back the detail that the model's grid had lost of the scan, `grid` interpolates (see
-    `gan_lib.placement.to_native`). At 1 mm the error of `native` is half that of `grid`, since a harmoniser of
-    2 mm slices knows nothing of finer structure, and interpolation would take it away.
+    `gan_lib.placement.to_native`). A model of 2 mm slices knows nothing of finer structure, and interpolation takes it
+    away: on the phantom's heads at 1 mm, with a perfect translation at 2 mm, the error of `native` was 36 to 72 % of
+    that of `grid`.
     """
 
     detail: Detail = "native"

@@ -247,7 +247,9 @@ class SiteLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(sites, outputs))
 
     def forward(self, features: Float[Tensor, "batch inputs"], site: Sites) -> Float[Tensor, "batch outputs"]:
-        return torch.baddbmm(self.bias[site, :, None], self.weight[site], features[:, :, None])[:, :, 0]
+        # index_select, not weight[site]: the gradient of the latter adds in no fixed order when threads are many
+        weight, bias = self.weight.index_select(0, site), self.bias.index_select(0, site)
+        return torch.baddbmm(bias[:, :, None], weight, features[:, :, None])[:, :, 0]
 
 
 def normalise(images: Tensor, scale: Tensor, shift: Tensor, epsilon: float = 1e-5) -> Tensor:
