@@ -18,7 +18,7 @@ def two(repository, tmp_path_factory):
     out = tmp_path_factory.mktemp("ranks")
     call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*call, str(repository / "tests" / "two_ranks.py"), str(out)], capture_output=True, text=True, timeout=300
+        [*call, str(repository / "tests" / "two_ranks.py"), str(out)], capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return SimpleNamespace(
