@@ -152,7 +152,7 @@ def _logits(name: str, images: Tensor, networks: Tensor, tau: Tensor | float) ->
             f"{name}: expected at least two pairs, got {len(images)}: a pair is told from others; use a larger batch"
         )
     if not (value := float(torch.as_tensor(tau).detach())) > 0:
-        raise ValueError(f"{name}: expected a temperature above 0, got {value}; pass tau itself, not its logarithm")
+        raise ValueError(f"{name}: expected a temperature above 0, got {value:g}; pass tau itself, not its logarithm")
     for kind, embeddings in (("image", images), ("network", networks)):
         if not (finite := embeddings.isfinite().all(1)).all():
             rows = (~finite).nonzero()[:, 0].tolist()
