@@ -64,10 +64,13 @@ GPU_WAYS = {f"gpu_{name}": replace(way, batch=8, networks="paper", device="cuda"
 
 
 class Trainer:
-    """One way, ready to take steps on one batch; losses are those of `demo`, the diversification always on."""
+    """One way, ready to take steps on one batch; losses are those of `demo`, the diversification always on.
 
-    def __init__(self, way: Way) -> None:
-        self.way, self.device, self.config = way, torch.device(way.device), config_of(way)
+    `changes` are of its `TrainingConfig`.
+    """
+
+    def __init__(self, way: Way, **changes: float) -> None:
+        self.way, self.device, self.config = way, torch.device(way.device), replace(config_of(way), **changes)
         self.batch = batch_of(self.config.networks.size, way.batch, self.config.networks.sites).to(self.device)
         self.ranks = Ranks(way.device)
         if way.schedule == "plain":
@@ -80,8 +83,8 @@ class Trainer:
         """One iteration; gives the losses."""
         if self.plain:
             drawn = stream(self.config.seed, "latents", self.plain.iteration)
-            latents = drawn.standard_normal((2, self.way.batch, self.config.networks.latent), np.float32)
-            return self.plain.step(self.batch, tuple(torch.from_numpy(latents).to(self.device)))
+            latents = torch.from_numpy(drawn.standard_normal((2, self.way.batch, self.config.networks.latent)))
+            return self.plain.step(self.batch, tuple(latents.float().to(self.device)))
         parts = train_step(self.state, self.batch, self.ranks)
         self.state.iteration += 1
         return parts

@@ -28,15 +28,16 @@ def test_every_way_takes_its_steps(name):
 
 
 def test_the_plain_step_and_ours_begin_alike_and_have_the_same_losses():
-    ours, plain = Trainer(TINY["separate"]), Trainer(TINY["plain"])
+    # At rate 0 no update comes between the losses: one of Adam's has the size of the rate however small the gradient,
+    # so that rounding alone would move the losses after it. Gradients are compared in tests/test_gan_train_step.py.
+    still = {"learning_rate": 0.0, "mapping_rate": 0.0, "discriminator_rate": 0.0}
+    ours, plain = Trainer(TINY["separate"], **still), Trainer(TINY["plain"], **still)
     pairs = zip(ours.state.networks.parameters(), plain.plain.networks.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     one, other = ours.step(), plain.step()
     assert one.keys() == other.keys()
-    # Losses after the first update differ by what rounding does to it: Adam's first step has the size of the rate
-    # however small a gradient is. Before any update they are equal: tests/test_gan_train_step.py.
     for name in one:
-        assert float(one[name]) == pytest.approx(float(other[name]), rel=5e-2)
+        assert float(one[name]) == pytest.approx(float(other[name]), rel=1e-4), name
 
 
 def test_all_ways_have_the_demo_s_losses_and_networks():
