@@ -9,15 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy import ndimage
 
-from gan_lib.similarity import ssim
+from gan_lib.similarity import METRICS, SMALLEST_SHARE, brain_slices, in_slices
 from study_lib.shapes import Mask, Volume
 
-# Slices with less brain than this share of the largest one are left out: near the vertex and in the temporal poles
-# anatomy changes from one to the next, and the mean of few voxels is noise.
-SMALLEST_SHARE = 0.25
 # Voxels at the mask's border are half something else, in a rhythm of the scanner's own slices: on the phantom at 2 mm,
 # the same scan inside another site's mask of the same head jitters 0.6 to 3.2 times as much, without three voxels of
 # border 0.97 to 1.03 times.
@@ -107,9 +104,8 @@ def reformat_ssim(volume: Volume, reference: Volume, mask: Mask, plane: str = "c
     """Mean SSIM of every `step`-th slice of another plane: flicker between axial slices shows there as stripes."""
     if plane not in REFORMATS:
         raise ValueError(f"reformat_ssim: expected plane {' or '.join(REFORMATS)}, got {plane!r}")
-    turned = [np.moveaxis(array, REFORMATS[plane], -1) for array in (volume, reference, mask)]
-    chosen = brain_slices(turned[2])[::step]
-    return float(np.mean([ssim(*(array[..., k] for array in turned)) for k in chosen]))
+    turned = (np.moveaxis(array, REFORMATS[plane], -1) for array in (volume, reference, mask))
+    return in_slices(METRICS["ssim"], step).function(*turned)
 
 
 def without_border(mask: Mask, voxels: int) -> Mask:
@@ -122,18 +118,6 @@ def without_border(mask: Mask, voxels: int) -> Mask:
             f"nothing is left of the mask without a border of {voxels} voxels; give the brain, or a finer grid"
         )
     return inner
-
-
-def brain_slices(mask: Mask, smallest_share: float = SMALLEST_SHARE) -> Int[np.ndarray, "slice"]:
-    """The unbroken run of slices around the largest one that hold at least this share of its brain."""
-    area = np.asarray(mask).sum(axis=(0, 1))
-    if not area.any():
-        raise ValueError("the mask is empty; give the subject's brain mask")
-    large, largest = area >= smallest_share * area.max(), int(area.argmax())
-    below, above = np.flatnonzero(~large[:largest]), np.flatnonzero(~large[largest:])
-    first = below[-1] + 1 if len(below) else 0
-    last = largest + above[0] if len(above) else len(area)
-    return np.arange(first, last)
 
 
 def coherence_table(groups: Mapping[str, Iterable[tuple[str, Volume, Mask]]]) -> pd.DataFrame:

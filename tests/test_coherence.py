@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 
 from gan_lib import coherence
-from gan_lib.coherence import brain_slices, reformat_ssim, sharpness, slice_jitter, slice_means, through_plane_error
-from gan_lib.similarity import ssim
+from gan_lib.coherence import reformat_ssim, sharpness, slice_jitter, slice_means, through_plane_error
+from gan_lib.similarity import brain_slices, ssim
 
 
 def brain(shape=(37, 41, 39), seed=0):

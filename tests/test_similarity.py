@@ -7,7 +7,7 @@ from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gan_lib import similarity
-from gan_lib.similarity import METRICS, WINDOW, WINDOW_RADIUS, box_around, mean_absolute_error, psnr, ssim
+from gan_lib.similarity import METRICS, WINDOW, WINDOW_RADIUS, box_around, in_slices, mean_absolute_error, psnr, ssim
 
 
 def two_images(shape, seed=0):
@@ -80,6 +80,18 @@ def test_what_lies_outside_the_mask_never_counts():
     elsewhere[~mask & (second > 0.5)] = np.nan
     for metric in METRICS.values():
         assert metric.function(elsewhere, second, mask) == metric.function(first, second, mask)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_in_slices_is_the_mean_over_axial_slices_that_hold_brain(name):
+    first, second, mask = two_images((13, 15, 9))
+    mask[..., 0] = mask[..., 8] = False
+    metric = METRICS[name]
+    expected = np.mean([metric.function(first[..., k], second[..., k], mask[..., k]) for k in range(1, 8, 2)])
+    assert in_slices(metric, step=2).function(first, second, mask) == pytest.approx(expected)
+    assert in_slices(metric).better == metric.better and "slices" in in_slices(metric).axis_label
+    with pytest.raises(ValueError, match="expected volumes"):
+        in_slices(metric).function(first[..., 4], second[..., 4], mask[..., 4])
 
 
 def test_equal_images_are_as_alike_as_can_be():
