@@ -93,6 +93,14 @@ STORY = Story(
             minutes={"smoke": 2, "demo": 18},
             all_cores=True,
         ),
+        Notebook(
+            name="04_image_quality",
+            title="Image quality",
+            question="Is the translated image close to the truth?",
+            needs=(COHORT, "01_data_curation", "03_gan_harmonization"),
+            minutes={"smoke": 1, "demo": 4},
+            all_cores=True,
+        ),
     ),
 )
 COHORT_MINUTES = {"smoke": 1, "demo": 5}
