@@ -5,7 +5,6 @@
 moves is decided by whoever holds the optimisers. Sums take the losses under the names of `LossWeights`.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal, Self, get_args
@@ -15,11 +14,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from gan_lib.networks import Images, Sites, Styles
+from gan_lib.networks import Images, Styles
 
 PerImage = Float[Tensor, "batch"]
 Scalar = Float[Tensor, ""]
-SourceLogits = Float[Tensor, "batch source"]
 Masks = Shaped[Tensor, "batch 1 height width"]  # 1 or True = brain
 Loss = tuple[Tensor, dict[str, Tensor]]
 TemporalKind = Literal["difference", "gain_free", "gradient"]
@@ -31,7 +29,7 @@ FLAT_ENERGY = 1e-8
 
 @dataclass(frozen=True)
 class LossWeights:
-    """L = star_gan (adversarial + cycle + style - diversification + identity + confusion) + temporal; all weighted.
+    """L = star_gan (adversarial + cycle + style - diversification + identity) + temporal; each with its weight.
 
     The study gives `star_gan` and `temporal` and names the others without a value. Those are our choice: StarGAN v2's
     own defaults, but for the decay, which StarGAN v2 ends after its 100,000 iterations and we at the study's 16,000.
@@ -43,7 +41,6 @@ class LossWeights:
     style: float = 1.0
     diversification: float = 1.0
     identity: float = 0.0  # not in the study
-    confusion: float = 0.0  # not in the study; needs the discriminator's source head
     r1: float = 1.0
     r1_every: int = 1  # lazily: in one of so many steps, at so many times the weight
     diversification_iterations: int = 16_000  # the diversification falls linearly to 0 over these
@@ -85,20 +82,6 @@ def r1(real_logits: PerImage, real_images: Images) -> Loss:
     if gradient is None:
         raise ValueError("r1: real_logits do not depend on real_images; pass the very tensor that was discriminated")
     return _named("r1", gradient.float().square().flatten(1).sum(1).mean() / 2)
-
-
-def source_recognition(source_logits: SourceLogits, source_site: Sites) -> Loss:
-    """Cross-entropy of telling where a translation came from: what the discriminator's source head learns."""
-    return _named("recognition", functional.cross_entropy(source_logits.float(), source_site))
-
-
-def source_confusion(source_logits: SourceLogits) -> Loss:
-    """KL(uniform || p) of the source head's p: 0 where a translation does not say where it came from.
-
-    Not the negative of `source_recognition`: that one has no gradient where the head is sure.
-    """
-    log_shares = functional.log_softmax(source_logits.float(), dim=1)
-    return _named("confusion", -log_shares.mean() - math.log(source_logits.shape[1]))
 
 
 def cycle(images: Images, cycled: Images) -> Loss:
@@ -165,15 +148,13 @@ def generator_total(losses: Mapping[str, Tensor], weights: LossWeights) -> Loss:
     """The study's sum, 1.0 StarGAN v2's and 0.5 temporal, of losses by name; only one of weight 0 may be missing."""
     inner = {"adversarial": 1.0, "cycle": weights.cycle, "style": weights.style}
     inner |= {"diversification": -weights.diversification, "identity": weights.identity}
-    inner |= {"confusion": weights.confusion}
     signed = {name: weights.star_gan * weight for name, weight in inner.items()} | {"temporal": weights.temporal}
     return _weighted_sum("generator", losses, signed)
 
 
 def discriminator_total(losses: Mapping[str, Tensor], r1_weight: float) -> Loss:
-    """`adversarial`, `r1` at the weight that `LossWeights.r1_at` gives for the iteration, and any `recognition`."""
-    weights = {"adversarial": 1.0, "r1": r1_weight} | ({"recognition": 1.0} if "recognition" in losses else {})
-    return _weighted_sum("discriminator", losses, weights)
+    """`adversarial` plus `r1`, at the weight that `LossWeights.r1_at` gives for the iteration."""
+    return _weighted_sum("discriminator", losses, {"adversarial": 1.0, "r1": r1_weight})
 
 
 def _weighted_sum(name: str, losses: Mapping[str, Tensor], weights: dict[str, float]) -> Loss:

@@ -43,7 +43,6 @@ class NetworkConfig:
     discriminator_width: int | None = None  # also of the style encoder; None = `width`
     discriminator_cap: int | None = None  # None = `cap`
     residual: bool = False  # the generator's output is added to its input; not in the study
-    source_head: bool = False  # the discriminator also says which site a translation came from; not in the study
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(int(n) for n in self.size))
@@ -145,23 +144,16 @@ class StyleEncoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D(x): the logit that an image is a real one of the site; with a source head also where a translation is from."""
+    """D(x): the logit that an image is a real one of the site."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.trunk = Trunk(config)
-        self.branches = SiteLinear(self.trunk.features, 1 + config.sites * config.source_head, config.sites)
+        self.branches = SiteLinear(self.trunk.features, 1, config.sites)
         initialise(self)
 
     def forward(self, images: Images, site: Sites) -> Float[Tensor, " batch"]:
-        return self.with_sources(images, site)[0]
-
-    def with_sources(
-        self, images: Images, site: Sites
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch source"]]:
-        """The logit, and those of the source sites (none of them without a source head)."""
-        logits = self.branches(self.trunk(images), site)
-        return logits[:, 0], logits[:, 1:]
+        return self.branches(self.trunk(images), site)[:, 0]
 
 
 class Trunk(nn.Module):

@@ -128,12 +128,9 @@ class Step:
         real = self.members.images
         discriminator, n_kinds = self.networks.discriminator, len(fakes)
         real_logits = discriminator(real, self.members.source_site)
-        targets, sources = (site.repeat(n_kinds) for site in (self.members.target_site, self.members.source_site))
-        fake_logits, source_logits = discriminator.with_sources(torch.cat([f.detach() for f in fakes]), targets)
+        fake_logits = discriminator(torch.cat([f.detach() for f in fakes]), self.members.target_site.repeat(n_kinds))
         adversarial, parts = losses.adversarial_discriminator(real_logits, fake_logits)
         found = {"adversarial": adversarial}
-        if self.weights.confusion:
-            found["recognition"], _ = losses.source_recognition(source_logits, sources)
         if weight := self.weights.r1_at(self.iteration):
             found["r1"], _ = self._r1(real)
         total, named = losses.discriminator_total(found, weight)
@@ -144,10 +141,7 @@ class Step:
         nets, members = self.networks, self.members
         with frozen(nets.discriminator), frozen(nets.encoder, when=kind == "reference"):
             found = self._temporal(styles, fakes) | self._diversification(kind, fakes)
-            fake_logits, source_logits = nets.discriminator.with_sources(fakes, members.target_site)
-            found["adversarial"], _ = losses.adversarial_generator(fake_logits)
-            if self.weights.confusion:
-                found["confusion"], _ = losses.source_confusion(source_logits)
+            found["adversarial"], _ = losses.adversarial_generator(nets.discriminator(fakes, members.target_site))
             found["style"], _ = losses.style_reconstruction(styles, nets.encoder(fakes, members.target_site))
             own_styles = nets.encoder(members.images, members.source_site)
             found["cycle"], _ = losses.cycle(members.images, self.translate(fakes, own_styles, members.masks))

@@ -49,8 +49,6 @@ class TrainingConfig:
                 f"TrainingConfig.validate_every: expected a multiple of record_every ({self.record_every}), "
                 f"got {self.validate_every}"
             )
-        if self.step.weights.confusion and not self.networks.source_head:
-            raise ValueError("TrainingConfig: the loss `confusion` needs networks with source_head=True")
         if not 0 <= self.decay_from <= 1:
             raise ValueError(f"TrainingConfig.decay_from: expected a share from 0 to 1, got {self.decay_from}")
 

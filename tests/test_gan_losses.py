@@ -22,8 +22,6 @@ from gan_lib.losses import (
     generator_total,
     identity,
     r1,
-    source_confusion,
-    source_recognition,
     style_reconstruction,
     temporal,
 )
@@ -158,22 +156,6 @@ def test_diversification_moves_only_the_first_and_the_total_drives_it_away_from_
     with torch.no_grad():
         stepped = first - 0.1 * first.grad  # descent on the total
     assert float(diversification(stepped, second)[0]) > loss.item()
-
-
-def test_recognition_and_confusion_equal_loops_over_the_sources():
-    logits, source = noise(5, 3, seed=7), torch.tensor([2, 0, 1, 1, 0])
-    shares = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(axis=1, keepdims=True)
-    recognised = -np.mean([math.log(shares[n, int(source[n])]) for n in range(5)])
-    confused = np.mean([sum(math.log(1 / 3 / shares[n, k]) / 3 for k in range(3)) for n in range(5)])
-    assert float(source_recognition(logits, source)[0]) == pytest.approx(recognised, rel=1e-5)
-    assert float(source_confusion(logits)[0]) == pytest.approx(confused, rel=1e-5)
-
-
-def test_a_translation_that_does_not_say_where_it_came_from_costs_nothing_and_a_sure_head_still_pulls():
-    assert float(source_confusion(torch.full((4, 3), 2.5))[0]) == pytest.approx(0, abs=1e-6)
-    sure = torch.tensor([[20.0, -20.0, -20.0]], requires_grad=True)
-    source_confusion(sure)[0].backward()
-    assert sure.grad[0, 0] > 0.5 and (sure.grad[0, 1:] < -0.2).all()
 
 
 @pytest.mark.parametrize(("iteration", "expected"), [(0, 2.0), (25, 1.5), (99, 0.02), (100, 0.0), (4000, 0.0)])

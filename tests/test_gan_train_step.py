@@ -294,7 +294,7 @@ def test_background_that_is_kept_is_0_wherever_a_translation_is_looked_at(join):
     step = step_of(networks, keep_background=True, neighbours_join=join)
     styles, fakes = step.translation("latent")
     assert not fakes[~step.members.masks].any() and fakes[step.members.masks].any()
-    for network in (networks.discriminator.trunk, networks.encoder, networks.generator):
+    for network in (networks.discriminator, networks.encoder, networks.generator):
         network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     step.generator_loss("latent", styles, fakes)
     assert len(seen) == (
@@ -321,38 +321,13 @@ def test_the_identity_loss_is_computed_where_it_has_a_weight():
     assert "identity" not in without
 
 
-def test_the_source_head_learns_and_the_generator_unlearns_where_confusion_has_a_weight():
-    torch.manual_seed(0)
-    networks = Networks(replace(NETWORKS, source_head=True))
-    step = step_of(networks, weights=replace(WEIGHTS, confusion=0.5))
-    styles, fakes = step.translation("reference")
-    loss, told = step.discriminator_loss([fakes])
-    loss.backward()
-    assert networks.discriminator.branches.weight.grad[:, 1:].any() and "recognition" in told
-    assert float(told["discriminator"]) == pytest.approx(
-        sum(float(told[k]) for k in ("discriminator_real", "discriminator_fake", "recognition"))
-        + WEIGHTS.r1_at(0) * float(told["r1"]),
-        rel=1e-5,
-    )
-    networks.zero_grad()
-    loss, parts = step.generator_loss("reference", styles, fakes)
-    loss.backward()
-    assert "confusion" in parts and next(networks.discriminator.parameters()).grad is None
-    assert "confusion" not in step_of(networks).generator_loss("reference", styles.detach(), fakes.detach())[1]
-
-
-def test_confusion_without_a_source_head_is_refused():
-    with pytest.raises(ValueError, match="source_head=True"):
-        config_of(weights=replace(WEIGHTS, confusion=0.5))
-
-
 def test_in_bfloat16_r1_is_still_computed_in_float32():
     torch.manual_seed(0)
     networks, kinds = Networks(NETWORKS), []
     step = step_of(networks)
     fakes = [step.translation("latent")[1]]
     exact = step.discriminator_loss(fakes)[1]["r1"]
-    networks.discriminator.trunk.register_forward_hook(lambda _, given, logits: kinds.append(logits.dtype))
+    networks.discriminator.register_forward_hook(lambda _, given, logits: kinds.append(logits.dtype))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         coarse = step.discriminator_loss(fakes)[1]["r1"]
     assert kinds == [torch.bfloat16, torch.bfloat16, torch.float32]
