@@ -1,0 +1,159 @@
+"""The pre-training model: an image encoder and a network encoder whose embeddings meet, and a decoder beside them.
+
+Two stages, so that a large batch can be cut into chunks: `see` and the network encoder look at each pair by itself;
+`align` looks at the features of the whole batch, standardises and projects them. Without the first of these the pooled
+features of different people start almost alike, and the contrastive loss stays at the logarithm of the batch.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cinp_lib.image_config import ImageEncoderConfig
+from cinp_lib.image_encoder import ImageDecoder, ImageEncoder
+from cinp_lib.masking import apply_mask
+from cinp_lib.network_encoder import NetworkEncoder, NetworkEncoderConfig
+
+Volumes = Float[Tensor, "batch 1 x y z"]
+Masks = Bool[Tensor, "batch 1 x y z"]
+Networks = Float[Tensor, "batch region region"]
+Features = Float[Tensor, "batch feature"]
+Matching = Literal["concatenation", "product"]
+SIGMOID_BIAS = -10.0  # SigLIP's start: nearly all pairs of a batch are strangers
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and the temperature; what the study does not tell is our choice."""
+
+    image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    network: NetworkEncoderConfig = field(default_factory=NetworkEncoderConfig)
+    embedding: int = 768  # the study's
+    standardise: bool = True  # features over the batch, before the projections
+    feature_dropout: float = 0.0  # of standardised features
+    mask_fill: float = 0.0  # what hidden voxels hold; 0 is the background's value
+    tau: float = 0.07  # at the start; the study's is not known
+    tau_limits: tuple[float, float] = (0.01, 1.0)
+    # The study's matching layer sees v and w side by side. Linear in both, it cannot see whether they fit each other:
+    # "product" gives it v * w as well.
+    matching: Matching = "concatenation"
+
+    def __post_init__(self) -> None:
+        low, high = self.tau_limits
+        if not 0 < low <= self.tau <= high:
+            raise ValueError(f"ModelConfig.tau: expected 0 < {low} <= tau <= {high}, got {self.tau}")
+        if not 0 <= self.feature_dropout < 1:
+            raise ValueError(f"ModelConfig.feature_dropout: expected a share below 1, got {self.feature_dropout}")
+        if self.embedding < 2:
+            raise ValueError(f"ModelConfig.embedding: expected at least 2, got {self.embedding}")
+        if self.matching not in get_args(Matching):
+            raise ValueError(f"ModelConfig.matching: expected {' or '.join(get_args(Matching))}, got {self.matching!r}")
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is seen of images by themselves: features of I, and the reconstruction of I from I* where asked for."""
+
+    features: Features
+    reconstructions: Volumes | None
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Figure 1's outputs: v_I and w_N of length 1, and the reconstruction."""
+
+    image_embeddings: Features
+    network_embeddings: Features
+    reconstructions: Volumes | None
+
+
+class Projection(nn.Module):
+    """Features over the batch to mean 0 and deviation 1, then one linear layer, then length 1; never in 16 bits."""
+
+    def __init__(self, features: int, embedding: int, standardise: bool, dropout: float) -> None:
+        super().__init__()
+        self.standardise = nn.BatchNorm1d(features, affine=False) if standardise else nn.Identity()
+        self.dropout, self.linear = nn.Dropout(dropout), nn.Linear(features, embedding)
+
+    def forward(self, features: Features) -> Features:
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(self.linear.weight.dtype)
+            return functional.normalize(self.linear(self.dropout(self.standardise(features))), dim=-1)
+
+
+class Cinp(nn.Module):
+    """Contrastive image-network pre-training."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_encoder, self.decoder = ImageEncoder(config.image), ImageDecoder(config.image)
+        self.network_encoder = NetworkEncoder(config.network)
+        shared = config.embedding, config.standardise, config.feature_dropout
+        self.image_projection = Projection(config.image.embedding, *shared)
+        self.network_projection = Projection(config.network.embedding, *shared)
+        self.matching = nn.Linear({"concatenation": 2, "product": 3}[config.matching] * config.embedding, 2)
+        self.log_tau = nn.Parameter(torch.tensor(math.log(config.tau)))
+        self.sigmoid_bias = nn.Parameter(torch.tensor(SIGMOID_BIAS))  # of the SigLIP loss alone
+
+    def forward(self, volumes: Volumes, masks: Masks | None, networks: Networks) -> Pairs:
+        """Figure 1: I and I* through the image encoder, I* on through the decoder, N through the network encoder."""
+        views = self.see(volumes, masks)
+        image_embeddings, network_embeddings = self.align(views.features, self.network_encoder(networks))
+        return Pairs(image_embeddings, network_embeddings, views.reconstructions)
+
+    def see(self, volumes: Volumes, masks: Masks | None) -> Views:
+        """The image encoder on I and I* in one pass, and the decoder on the deepest map of I*; `None`: I alone."""
+        if masks is None:
+            return Views(self.image_encoder(volumes).pooled, None)
+        seen = self.image_encoder(torch.cat([volumes, apply_mask(volumes, masks, self.config.mask_fill)]))
+        own, hidden = len(volumes), seen.grid[len(volumes) :]
+        return Views(seen.pooled[:own], self.decoder(hidden))
+
+    def align(self, image_features: Features, network_features: Features) -> tuple[Features, Features]:
+        """v_I and w_N of a whole batch of features."""
+        if self.training and len(image_features) < 2:
+            raise ValueError(
+                f"a batch of {len(image_features)}: expected at least two pairs, as features are standardised over the "
+                "batch and a pair is told from others; use a larger batch, or eval mode to embed single scans"
+            )
+        return self.image_projection(image_features), self.network_projection(network_features)
+
+    def match(self, image_embeddings: Features, network_embeddings: Features) -> Float[Tensor, "batch 2"]:
+        """Logits of "another's" and "the same subject's", row by row."""
+        sides = [image_embeddings, network_embeddings]
+        if self.config.matching == "product":  # scaled, so that its numbers are as large as those beside it
+            sides.append(image_embeddings * network_embeddings * math.sqrt(self.config.embedding))
+        return self.matching(torch.cat(sides, dim=1))
+
+    def embed_images(self, volumes: Volumes) -> Features:
+        """v_I in eval mode, one scan or many."""
+        self._check_eval()
+        return self.image_projection(self.see(volumes, None).features)
+
+    def embed_networks(self, networks: Networks) -> Features:
+        """w_N in eval mode."""
+        self._check_eval()
+        return self.network_projection(self.network_encoder(networks))
+
+    @property
+    def tau(self) -> Tensor:
+        """The temperature itself."""
+        return self.log_tau.exp()
+
+    @torch.no_grad()
+    def clamp_tau(self) -> None:
+        """Back into its limits, after an update."""
+        low, high = (math.log(limit) for limit in self.config.tau_limits)
+        self.log_tau.clamp_(low, high)
+
+    def _check_eval(self) -> None:
+        if self.training:
+            raise ValueError(
+                "embedding: expected a model in eval mode, or scans would depend on each other; call eval()"
+            )

@@ -1,0 +1,60 @@
+"""Named settings of pre-training, one per profile: `paper` is the study's, the others fit a small machine."""
+
+from dataclasses import dataclass, replace
+
+from cinp_lib import image_config
+from cinp_lib.augmentation import AugmentationConfig
+from cinp_lib.model import ModelConfig
+from cinp_lib.network_encoder import NetworkEncoderConfig
+from cinp_lib.pairs import PairConfig
+from cinp_lib.pretraining_state import PretrainingConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How scans are prepared, and what is trained on them."""
+
+    pairs: PairConfig
+    training: PretrainingConfig
+
+
+# To be settled by trial on validation subjects.
+SMALL = PretrainingConfig(
+    model=ModelConfig(
+        image=image_config.preset("demo"),
+        network=NetworkEncoderConfig(hidden=128, clusters=32, embedding=256, dropout=0.3),
+        embedding=128,
+        feature_dropout=0.3,
+        tau=0.1,
+    ),
+    augmentation=AugmentationConfig(flip=0.0, edge_noise=0.1, edge_dropout=0.2),
+    iterations=400,
+    batch=64,
+    learning_rate=1e-3,
+    least_rate=1e-5,
+    warm_up=20,
+    weight_decay=0.05,
+    mask_block=8,
+    record_every=10,
+    save_every=50,
+    validate_every=20,
+)
+BOX = PairConfig(size=(32, 32, 32), spacing_mm=6.0)
+
+PRESETS = {
+    "smoke": Preset(BOX, replace(SMALL, iterations=20, batch=16, record_every=2, save_every=10, validate_every=10)),
+    "demo": Preset(BOX, SMALL),
+    "paper": Preset(
+        PairConfig(),
+        PretrainingConfig(
+            model=ModelConfig(image=replace(image_config.preset("paper"), checkpoint=True)), chunk=16, precision="bf16"
+        ),
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """The settings of a profile."""
+    if name not in PRESETS:
+        raise KeyError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]
