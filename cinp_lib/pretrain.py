@@ -186,8 +186,8 @@ def _check_sizes(store: PairStore, config: PretrainingConfig) -> None:
     if tuple(store.size) != image.size or store.regions != network.regions:
         raise ValueError(
             f"{store.folder}: expected volumes of {image.size} voxels and networks of {network.regions} regions, as "
-            f"the model is made for; got {tuple(store.size)} and {store.regions}. Prepare the pairs in the model's size "
-            "(PairConfig), or make a model for theirs"
+            f"the model is made for; got {tuple(store.size)} and {store.regions}. Prepare the pairs in the model's "
+            "size (PairConfig), or make a model for theirs"
         )
 
 
