@@ -34,7 +34,7 @@ class TissueConfig:
     white_border: float = 1.5
     iterations: int = 30
     uniform_iterations: int = 10  # first with one field for grey and white, then with one for each tissue
-    every: int = 5  # every so many voxels are fitted
+    every: int = 8  # every so many voxels are fitted
     least_tissue: float = 0.1  # share of each pure tissue: else mixed voxels take all that blur has touched
     least_mixture: float = 0.02
 

@@ -2,15 +2,17 @@
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 from nibabel.nifti1 import Nifti1Image
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from gan_lib.cortex import LabelError, RadiusConfig, cortical_radius, hemisphere_radius
+from gan_lib.cortex import LabelError, RadiusConfig, cortical_radius, hemisphere_radius, regional_radius
+from gan_lib.cortex.atlas import Regions
 from gan_lib.cortex.labels import TissueLabels
-from gan_lib.cortex.radius import regional_radius
-from gan_lib.cortex.surface import THICKEST_MM, cortex_of, middle_surface
+from gan_lib.cortex.shells import spherical_shell
+from gan_lib.cortex.surface import THICKEST_MM, cortical_ribbon
 from gan_lib.cortex.thickness import laplace_thickness
 
 RADIUS_MM = 22.0
@@ -130,9 +132,9 @@ def test_the_field_of_the_map_solves_laplaces_equation_voxel_by_voxel():
 
 
 def two_sided() -> Nifti1Image:
-    """A brain whose left cortex is 2 mm thick and whose right one is 3 mm."""
+    """A brain whose left half is larger, with a cortex of 2 mm, and whose right one has 3 mm."""
     place = points(RADIUS_MM + 6, 1.0, (0.2, 0.1, -0.3))
-    distance = np.linalg.norm(place, axis=-1) - RADIUS_MM
+    distance = np.linalg.norm(place, axis=-1) - np.where(place[..., 0] < 0, RADIUS_MM, RADIUS_MM - 2)
     thickness = np.where(place[..., 0] < 0, 2.0, 3.0)
     return image_of(np.where(distance < 0, 2, np.where(distance < thickness, 1, 0)), 1.0)
 
@@ -183,7 +185,7 @@ def test_a_border_of_white_matter_and_fluid_has_no_middle_surface():
 
 def test_the_middle_surface_of_a_sphere_has_its_area():
     own = TissueLabels.of(shell(2.0, 1.0, SHIFTS[1]))
-    area = middle_surface(own, cortex_of(own)).areas.sum()
+    area = cortical_ribbon(own)[1].areas.sum()
     assert area == pytest.approx(4 * np.pi * (RADIUS_MM + 1) ** 2, rel=0.02)
 
 
@@ -251,3 +253,27 @@ def test_cropping_keeps_the_place_of_every_label():
     back = np.rint(nibabel.affines.apply_affine(np.linalg.inv(image.affine) @ own.affine, grey)).astype(int)
     assert (np.asarray(image.dataobj)[tuple(back.T)] == 1).all()
     assert not ndimage.binary_dilation(own.tissues > 0, iterations=2)[[0, -1]].any()
+
+
+def test_the_shell_of_the_library_is_a_shell():
+    image = spherical_shell(2.5, 1.5, 12.0, (0.3, 0.1, -0.4))
+    labels = np.asarray(image.dataobj)
+    for index in np.argwhere(labels >= 0)[::97]:
+        distance = np.linalg.norm((image.affine @ [*index, 1])[:3]) - 12.0
+        assert labels[tuple(index)] == (2 if distance < 0 else 1 if distance < 2.5 else 0)
+    with pytest.raises(ValueError, match="sizes above 0"):
+        spherical_shell(0.0)
+
+
+def test_regions_are_named_by_the_table_beside_their_image(tmp_path):
+    folder = tmp_path / "derivatives" / "atlas"
+    folder.mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="atlas_file"):
+        Regions.of_cohort(tmp_path)
+    nibabel.save(Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), folder / "a_dseg.nii.gz")
+    (folder / "a_dseg.tsv").write_text("index\tname\n1\tFrontal_L\n")
+    regions = Regions.of_cohort(tmp_path)
+    assert regions.named(pd.DataFrame([[1, 2]], columns=[1, 7])).columns.tolist() == ["Frontal_L", "7"]
+    (folder / "a_dseg.tsv").write_text("label\tname\n1\tFrontal_L\n")
+    with pytest.raises(ValueError, match="got no index"):
+        Regions.of_cohort(tmp_path)

@@ -6,6 +6,6 @@ of the streamlines of Laplace's equation; its mean is given beside.
 """
 
 from gan_lib.cortex.labels import LabelError
-from gan_lib.cortex.radius import CorticalRadius, RadiusConfig, cortical_radius, hemisphere_radius
+from gan_lib.cortex.radius import CorticalRadius, RadiusConfig, cortical_radius, hemisphere_radius, regional_radius
 
-__all__ = ["CorticalRadius", "LabelError", "RadiusConfig", "cortical_radius", "hemisphere_radius"]
+__all__ = ["CorticalRadius", "LabelError", "RadiusConfig", "cortical_radius", "hemisphere_radius", "regional_radius"]

@@ -9,7 +9,7 @@ from nibabel.nifti1 import Nifti1Image
 from scipy import ndimage
 
 from gan_lib.cortex.labels import LabelError, Points, TissueLabels
-from gan_lib.cortex.surface import Surface, cortex_of, middle_surface
+from gan_lib.cortex.surface import Surface, cortical_ribbon
 from gan_lib.cortex.thickness import laplace_thickness
 from study_lib.grid import Grid
 from study_lib.volume import resample
@@ -55,10 +55,10 @@ class _Ribbon:
     @classmethod
     def of(cls, image: Nifti1Image) -> "_Ribbon":
         labels = TissueLabels.of(image)
-        cortex = cortex_of(labels)
+        cortex, surface = cortical_ribbon(labels)
         if not cortex.any():
             raise LabelError(f"{labels.name}: no grey matter is as thin as cortex; check labels and voxel sizes")
-        return cls(labels, cortex, middle_surface(labels, cortex))
+        return cls(labels, cortex, surface)
 
     @property
     def voxels(self) -> Points:

@@ -34,18 +34,20 @@ class Surface:
         return self.vertices[self.faces].mean(axis=1)
 
 
-def cortex_of(labels: TissueLabels) -> Bool[np.ndarray, "x y z"]:
-    """Grey matter that is thin enough to be cortex."""
-    to_white, to_fluid = _distances(labels)
+def cortical_ribbon(labels: TissueLabels) -> tuple[Bool[np.ndarray, "x y z"], Surface]:
+    """Grey matter that is thin enough to be cortex, and the surface in its middle."""
+    to_white, to_fluid = (
+        ndimage.distance_transform_edt(labels.tissues != tissue, sampling=labels.spacing_mm)
+        for tissue in (WHITE, OTHER)
+    )
     # both distances end at voxel centres, each half a voxel beyond the border
     width = to_white + to_fluid - np.cbrt(np.prod(labels.spacing_mm))
-    return labels.grey & (width <= THICKEST_MM)
+    cortex = labels.grey & (width <= THICKEST_MM)
+    return cortex, _middle_surface(labels, cortex, np.clip(to_white, 0, FAR_MM) - np.clip(to_fluid, 0, FAR_MM))
 
 
-def middle_surface(labels: TissueLabels, cortex: Bool[np.ndarray, "x y z"]) -> Surface:
+def _middle_surface(labels: TissueLabels, cortex: np.ndarray, difference: np.ndarray) -> Surface:
     """Where white matter and fluid are equally far, as far as it lies in cortex."""
-    to_white, to_fluid = _distances(labels)
-    difference = np.clip(to_white, 0, FAR_MM) - np.clip(to_fluid, 0, FAR_MM)
     level = ndimage.gaussian_filter(difference.astype(np.float32), SMOOTHING_VOXELS)
     vertices, faces, _, _ = marching_cubes(level, 0.0)
     corners = labels.world(vertices)[faces]
@@ -53,11 +55,3 @@ def middle_surface(labels: TissueLabels, cortex: Bool[np.ndarray, "x y z"]) -> S
     nearby = ndimage.gaussian_filter(cortex.astype(np.float32), 1.0)
     inside = ndimage.map_coordinates(nearby, vertices[faces].mean(axis=1).T, order=1) > LEAST_CORTEX
     return Surface(vertices, faces[inside], 0.5 * np.linalg.norm(sides[inside], axis=1))
-
-
-def _distances(labels: TissueLabels) -> tuple[np.ndarray, np.ndarray]:
-    """Millimetres to the nearest white matter, and to the nearest fluid or background."""
-    return tuple(
-        ndimage.distance_transform_edt(labels.tissues != tissue, sampling=labels.spacing_mm)
-        for tissue in (WHITE, OTHER)
-    )
