@@ -43,6 +43,7 @@ class NetworkConfig:
     discriminator_width: int | None = None  # also of the style encoder; None = `width`
     discriminator_cap: int | None = None  # None = `cap`
     residual: bool = False  # the generator's output is added to its input; not in the study
+    position: bool = False  # the generator is told where in the slice a pixel lies; not in the study
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(int(n) for n in self.size))
@@ -87,8 +88,8 @@ class Generator(nn.Module):
         super().__init__()
         widths = _widths(config.width, config.cap, config.generator_levels)
         deepest = widths[-1]
-        self.residual = config.residual
-        self.stem = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        self.residual, self.position = config.residual, config.position
+        self.stem = nn.Conv2d(config.channels + 2 * config.position, widths[0], 3, padding=1)
         down = [EncoderBlock(a, b, normalised=True, halve=True) for a, b in pairwise(widths)]
         down += [EncoderBlock(deepest, deepest, normalised=True) for _ in range(2)]
         up = [StyledBlock(deepest, deepest, config.style) for _ in range(2)]
@@ -103,7 +104,8 @@ class Generator(nn.Module):
 
     def forward(self, images: Images, styles: Styles) -> Images:
         # Rows behind one another: so laid out, the norms cost least, and they are what takes the time here.
-        hidden = self.encode(self.stem(_scaled(images).flatten(1).view(images.shape)))
+        inputs = _scaled(images).flatten(1).view(images.shape)
+        hidden = self.encode(self.stem(with_position(inputs) if self.position else inputs))
         for block in self.decode:
             hidden = block(hidden, styles)
         out = self.head(_relu(self.norm(hidden)))
@@ -263,6 +265,18 @@ def normalise(images: Tensor, scale: Tensor, shift: Tensor, epsilon: float = 1e-
     scale, shift = (value.to(least).expand(batch, channels).reshape(-1) for value in (scale, shift))
     flat = functional.batch_norm(flat, None, None, scale, shift, training=True, eps=epsilon)
     return rearrange(flat, "1 (batch channel) height width -> batch channel height width", batch=batch)
+
+
+def with_position(images: Images) -> Images:
+    """Two more channels: row and column, from the middle of the image in units of 64 pixels.
+
+    A receive coil's sensitivity changes over the head; a convolution alone does not know where it is.
+    """
+    rows, columns = (
+        (torch.arange(n, device=images.device, dtype=images.dtype) - (n - 1) / 2) / 64 for n in images.shape[-2:]
+    )
+    place = torch.stack([rows[:, None].expand(images.shape[-2:]), columns.expand(images.shape[-2:])])
+    return torch.cat([images, place.expand(len(images), -1, -1, -1)], dim=1)
 
 
 def conv_then_halve(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ SMALL = TrainingConfig(
         discriminator_cap=128,
         # Without a skip from input to output the anatomy would have to be learned again in these few iterations.
         residual=True,
+        # What scanners differ in most, once intensities are normalised, is the sensitivity of their coils over the head.
+        position=True,
     ),
     step=StepConfig(
         weights=LossWeights(cycle=2.0, r1=0.02, r1_every=16, diversification_iterations=200),

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,6 +49,27 @@ def shaken(network, seed=0):
 @pytest.fixture(scope="module")
 def images():
     return double(len(SITES), 1, *SIZE, seed=9).abs()
+
+
+def test_position_counts_from_the_middle_so_that_padding_moves_nobody():
+    small, large = (module.with_position(torch.zeros(2, 1, *size)) for size in ((6, 9), (10, 13)))
+    assert small.shape == (2, 3, 6, 9) and torch.equal(small, large[:, :, 2:-2, 2:-2])
+    rows, columns = small[1, 1], small[1, 2]
+    assert torch.equal(rows[:, 0], (torch.arange(6) - 2.5) / 64) and (rows == rows[:, :1]).all()
+    assert torch.equal(columns[0], (torch.arange(9) - 4.0) / 64) and (columns == columns[:1]).all()
+
+
+def test_with_position_a_generator_tells_the_middle_of_an_even_image_apart():
+    """Nothing but the place tells its pixels apart, and a little what padding at the borders lets through."""
+    even = torch.full((1, 1, 64, 64), 0.5)
+    styles = noise(1, NETWORKS.style)
+    spread = {}
+    for position in (False, True):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            out = Generator(replace(NETWORKS, size=(64, 64), position=position))(even, styles)
+        spread[position] = float(out[0, 0, 28:36:4, 28:36:4].std())
+    assert spread[True] > 4 * spread[False]
 
 
 def test_the_faithful_networks_have_the_published_numbers_of_parameters():
