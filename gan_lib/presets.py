@@ -36,7 +36,7 @@ SMALL = TrainingConfig(
         discriminator_cap=128,
         # Without a skip from input to output the anatomy would have to be learned again in these few iterations.
         residual=True,
-        # What scanners differ in most, once intensities are normalised, is the sensitivity of their coils over the head.
+        # Once intensities are normalised, scanners differ most in where in the head their coils see best.
         position=True,
     ),
     step=StepConfig(
