@@ -72,7 +72,7 @@ def backward(
         seen.pop(chunk.start, None)  # its graph goes with it
         share = (chunk.stop - chunk.start) / number
         _enter(one, share, gradients and [gradient[chunk] for gradient in gradients])
-        own = {name: own.get(name, 0) + share * value for name, value in one.parts.items()}
+        own |= {name: own.get(name, 0) + share * value for name, value in one.parts.items()}
     return parts | own
 
 

@@ -6,6 +6,7 @@ features of different people start almost alike, and the contrastive loss stays 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -107,13 +108,16 @@ class Cinp(nn.Module):
         image_embeddings, network_embeddings = self.align(views.features, self.network_encoder(networks))
         return Pairs(image_embeddings, network_embeddings, views.reconstructions)
 
-    def see(self, volumes: Volumes, masks: Masks | None) -> Views:
-        """The image encoder on I and I* in one pass, and the decoder on the deepest map of I*; `None`: I alone."""
+    def see(self, volumes: Volumes, masks: Masks | None, masked: Sequence[int] | None = None) -> Views:
+        """The image encoder on I and I* in one pass, and the decoder on the deepest map of I*.
+
+        `masks` None: I alone. `masked`: the volumes that the masks belong to, if not to all of them in order.
+        """
         if masks is None:
             return Views(self.image_encoder(volumes).pooled, None)
-        seen = self.image_encoder(torch.cat([volumes, apply_mask(volumes, masks, self.config.mask_fill)]))
-        own, hidden = len(volumes), seen.grid[len(volumes) :]
-        return Views(seen.pooled[:own], self.decoder(hidden))
+        own, chosen = len(volumes), volumes if masked is None else volumes[list(masked)]
+        seen = self.image_encoder(torch.cat([volumes, apply_mask(chosen, masks, self.config.mask_fill)]))
+        return Views(seen.pooled[:own], self.decoder(seen.grid[own:]))
 
     def align(self, image_features: Features, network_features: Features) -> tuple[Features, Features]:
         """v_I and w_N of a whole batch of features."""

@@ -8,7 +8,7 @@ writes.
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,9 +92,10 @@ def batch_gradients(state: State, store: PairStore, places: Batch, ranks: Ranks)
     short = config.model.image.dropout == config.model.image.drop_path == 0
 
     def see(chunk: slice, whole: bool) -> Seen:
-        masks = _masks(state, chunk) if objective.reconstructs and (whole or not short) else None
+        masked = range(chunk.start, chunk.stop) if objective.reconstructs and (whole or not short) else ()
+        masked = [place for place in masked if place % config.reconstruct_every == 0]
         with replayed(_seed(state, "chunks", chunk.start), state.device):
-            return _seen(state, store, places[chunk], masks)
+            return _seen(state, store, (places, chunk), masked)
 
     def compare(features: tuple[Features, Features]) -> losses.Loss:
         _check_features(features, state, store, places)
@@ -108,30 +109,33 @@ def batch_gradients(state: State, store: PairStore, places: Batch, ranks: Ranks)
     return parts | {"loss": losses.total(named, objective.weights)[1]["total"]}
 
 
-def _seen(state: State, store: PairStore, places: np.ndarray, masks: Masks | None) -> Seen:
-    """Some pairs, changed at random, through the encoders; with masks also the loss of their reconstructions."""
-    config, model, dtype = state.config, state.model, state.model.log_tau.dtype
-    volumes = torch.from_numpy(store.volumes(places))[:, None].to(state.device, dtype)
-    networks = torch.from_numpy(store.networks(places)).to(state.device, dtype)
-    volumes, networks = (
-        augmented_volumes(volumes, config.augmentation),
-        augmented_networks(networks, config.augmentation),
-    )
+def _seen(state: State, store: PairStore, pairs: tuple[Batch, slice], masked: list[int]) -> Seen:
+    """A chunk of the batch, changed at random, through the encoders; with the loss of those whose image is masked."""
+    (places, chunk), config, dtype = pairs, state.config, state.model.log_tau.dtype
+    volumes = torch.from_numpy(store.volumes(places[chunk]))[:, None].to(state.device, dtype)
+    networks = torch.from_numpy(store.networks(places[chunk])).to(state.device, dtype)
+    volumes = augmented_volumes(volumes, config.augmentation)
+    networks = augmented_networks(networks, config.augmentation)
+    masks, own = (_masks(state, masked), [place - chunk.start for place in masked]) if masked else (None, None)
     with Precision(config.precision).autocast(state.device):
-        seen, network_features = model.see(volumes, masks), model.network_encoder(networks)
-    features = seen.features.to(dtype), network_features.to(dtype)
+        views, network_features = state.model.see(volumes, masks, own), state.model.network_encoder(networks)
+    features = views.features.to(dtype), network_features.to(dtype)
     if masks is None:
         return Seen(*features, None, {})
-    loss, parts = losses.masked_image_modelling(volumes, seen.reconstructions, masks, config.objective.over)
-    return Seen(*features, config.objective.weights.reconstruction * loss, parts)
+    loss, parts = losses.masked_image_modelling(volumes[own], views.reconstructions, masks, config.objective.over)
+    # A chunk counts by its pairs: so that every masked image counts alike, whatever chunk it falls to.
+    share = len(masked) / -(-len(places) // config.reconstruct_every) * len(places) / len(volumes)
+    return Seen(
+        *features, share * config.objective.weights.reconstruction * loss, {n: share * p for n, p in parts.items()}
+    )
 
 
-def _masks(state: State, chunk: slice) -> Masks:
+def _masks(state: State, masked: Sequence[int]) -> Masks:
     """A mask for each place of the batch, whatever chunk and rank it falls to."""
     config = state.config
     drawn = [
         draw_mask(config.model.image.size, config.mask_share, config.mask_block, _rng(state, "masks", place))
-        for place in range(chunk.start, chunk.stop)
+        for place in masked
     ]
     return torch.from_numpy(np.stack(drawn))[:, None].to(state.device)
 

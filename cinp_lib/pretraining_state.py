@@ -38,6 +38,8 @@ class PretrainingConfig:
     clip: float = 1.0  # largest norm of all gradients together; our choice
     mask_share: float = 0.3
     mask_block: int = 16  # voxels a side of what is masked together; the study's is not known
+    # The masked image of one in so many pairs: the same loss in expectation, for less work. The study masks all (1).
+    reconstruct_every: int = 1
     within_site: bool = False  # every batch of one site
     best_by: Criterion = "loss"  # on validation subjects: contrastive loss, or mean reciprocal rank of the own pair
     image_weights: str = ""  # file of the published self-supervised Swin weights that the image encoder begins with
@@ -48,7 +50,7 @@ class PretrainingConfig:
     validate_every: int = 50
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "record_every", "save_every", "validate_every", "mask_block"):
+        for name in ("iterations", "record_every", "save_every", "validate_every", "mask_block", "reconstruct_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"PretrainingConfig.{name}: expected at least 1, got {getattr(self, name)}")
         if self.batch < 2 or (self.chunk is not None and self.chunk < 1):

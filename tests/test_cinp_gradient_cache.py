@@ -52,7 +52,7 @@ def plain(state, store, chunk, places=PLACES):
             volume = torch.from_numpy(store.volumes(group))[:, None].to(dtype)
             volume = augmented_volumes(volume, config.augmentation)
             network = augmented_networks(torch.from_numpy(store.networks(group)).to(dtype), config.augmentation)
-            views = model.see(volume, _masks(state, slice(start, start + len(group))))
+            views = model.see(volume, _masks(state, range(start, start + len(group))))
             networks.append(model.network_encoder(network))
         images.append(views.features)
         volumes.append(volume)
@@ -100,7 +100,7 @@ def test_where_nothing_is_random_chunks_are_the_model_on_the_whole_batch(store):
     state = state_of(**still)
     volumes = torch.from_numpy(store.volumes(PLACES))[:, None].double()
     networks = torch.from_numpy(store.networks(PLACES)).double()
-    pairs = state.model(volumes, _masks(state, slice(0, 7)), networks)
+    pairs = state.model(volumes, _masks(state, range(7)), networks)
     sides = pairs.image_embeddings, pairs.network_embeddings
     contrastive, _ = losses.image_network_contrastive(*sides, state.model.tau)
     similarity = (sides[0] @ sides[1].T / state.model.tau).detach().float().numpy()
@@ -116,6 +116,22 @@ def test_where_nothing_is_random_chunks_are_the_model_on_the_whole_batch(store):
     for name, value in (expected_parts | {"loss": expected_parts["total"]}).items():
         if name in parts:
             assert float(parts[name]) == pytest.approx(float(value), rel=1e-9)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, None])
+def test_of_one_in_three_masked_images_each_counts_alike_whatever_chunk_it_falls_to(store, chunk):
+    """Places 0, 3 and 6 of 7: their mean error, as if they were a batch of their own."""
+    state = state_of(chunk=chunk, model=CALM, augmentation=STILL, reconstruct_every=3)
+    found, parts = in_chunks(state, store)
+    alone = state_of(model=CALM, augmentation=STILL)
+    volumes = torch.from_numpy(store.volumes(PLACES[[0, 3, 6]]))[:, None].double()
+    made = alone.model.see(volumes, _masks(alone, [0, 3, 6])).reconstructions
+    loss, _ = losses.masked_image_modelling(volumes, made)
+    loss.backward()
+    assert float(parts["reconstruction"]) == pytest.approx(loss.item(), rel=1e-9)
+    decoder = {name: value for name, value in gradients(alone).items() if name.startswith("decoder")}
+    assert decoder
+    expect_equal({name: found[name] for name in decoder}, decoder, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -202,10 +218,10 @@ def test_a_strangers_choice_never_falls_on_a_sibling(tmp_path):
 
 def test_masks_depend_on_the_place_in_the_batch_and_not_on_chunks():
     state = state_of()
-    whole = _masks(state, slice(0, 6))
-    assert torch.equal(whole, torch.cat([_masks(state, slice(0, 4)), _masks(state, slice(4, 6))]))
+    whole = _masks(state, range(6))
+    assert torch.equal(whole, torch.cat([_masks(state, range(4)), _masks(state, range(4, 6))]))
     assert len({mask.numpy().tobytes() for mask in whole}) == 6
     expected = draw_mask((16, 16, 16), 0.3, 4, stream(0, "masks 2", 5))
     assert np.array_equal(whole[2, 0].numpy(), expected)
     state.iteration = 6
-    assert not torch.equal(whole, _masks(state, slice(0, 6)))
+    assert not torch.equal(whole, _masks(state, range(6)))

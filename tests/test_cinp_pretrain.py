@@ -324,7 +324,7 @@ def test_biases_norms_and_the_temperature_do_not_decay(stores):
 
 
 def test_settings_without_sense_are_refused():
-    for name in ("iterations", "record_every", "save_every", "validate_every", "mask_block"):
+    for name in ("iterations", "record_every", "save_every", "validate_every", "mask_block", "reconstruct_every"):
         with pytest.raises(ValueError, match=rf"PretrainingConfig.{name}: expected at least 1, got 0"):
             PretrainingConfig(**{name: 0})
     with pytest.raises(ValueError, match="batch of at least 2 pairs, in chunks of at least 1, got 1, None"):
