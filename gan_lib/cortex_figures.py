@@ -79,7 +79,7 @@ def radius_errors(table: pd.DataFrame, main: str, title: str = "") -> Figure:
 
 
 def agreement(radii: pd.DataFrame, main: str, title: str = "") -> Figure:
-    """Source against transferred radius; and transferred minus truth (else source) over their mean (Bland and Altman)."""
+    """Source against transferred radius; and transferred minus truth (else source) over their mean."""
     own = paired(radii, main)
     against = "truth_mm" if "truth_mm" in own else "source_mm"
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.5))

@@ -11,10 +11,17 @@ from gan_lib.cortex.agreement import (
     paired,
     radius_metrics,
     readings,
-    regional_radii,
     study_table,
     travelling_radii,
     with_truth,
+)
+from gan_lib.cortex.atlas import Regions
+from gan_lib.cortex.regional import (
+    disease_pattern,
+    measured_everywhere,
+    painted_table,
+    regional_radii,
+    site_spread,
 )
 from gan_lib.cortex_figures import agreement, cortex_in_3d, effects_before_after, painted, radius_errors, radius_slices
 from gan_lib.travelling import Visit, travellers_of
@@ -23,8 +30,8 @@ from study_lib.preparation import PreparedScan
 from study_lib.statistics import BootstrapSettings
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
-AFFINE[:3, 3] = -40
-SHAPE = (41, 41, 41)
+AFFINE[:3, 3] = -30
+SHAPE = (31, 31, 31)
 GAINS = {"GMC": 1.0, "ADNI": 0.8, "SMC": 0.9}
 FEW = BootstrapSettings(draws=100)
 THICK = {"s1": 4.0, "s2": 5.0, "s3": 5.5}
@@ -32,7 +39,7 @@ THICK = {"s1": 4.0, "s2": 5.0, "s3": 5.5}
 
 def distance():
     axes = [AFFINE[k, 3] + 2.0 * np.arange(n) for k, n in enumerate(SHAPE)]
-    return np.sqrt(sum(x**2 for x in np.meshgrid(*axes, indexing="ij"))) - 23
+    return np.sqrt(sum(x**2 for x in np.meshgrid(*axes, indexing="ij"))) - 17
 
 
 def truth(subject) -> Nifti1Image:
@@ -138,10 +145,11 @@ def test_sites_that_a_cohort_lacks_leave_an_empty_study_table(radii):
 
 def test_regions_are_columns_and_subjects_rows(travellers):
     scans = [travellers.visits[subject, "GMC"] for subject in THICK]
-    atlas = np.where(np.arange(41)[:, None, None] < 20, 3, 8) * np.ones(SHAPE)
+    atlas = np.where(np.arange(31)[:, None, None] < 15, 3, 8) * np.ones(SHAPE)
     images = [(v.subject, v.volume, v.mask) for v in scans]
-    table = regional_radii(images, Nifti1Image(atlas.astype(np.int16), AFFINE), AFFINE)
-    assert table.index.tolist() == list(THICK) and table.columns.tolist() == [3, 8]
+    regions = Regions(Nifti1Image(atlas.astype(np.int16), AFFINE), {3: "left part"})
+    table = regional_radii(images, regions, AFFINE)
+    assert table.index.tolist() == list(THICK) and table.columns.tolist() == ["left part", "8"]
     assert (np.diff(table.to_numpy(), axis=0) > 0).all(), "thicker subjects are thicker in every region"
 
 
@@ -176,3 +184,30 @@ def test_figures_show_every_method_scan_and_region(radii):
     assert len(panel) == 2 and panel[0].lines[0].get_xdata().tolist() == [-0.8]
     shares = pd.DataFrame({"method": ["a", "b"], "value": [0.1, 0.5], "low": [0.0, 0.4], "high": [0.2, 0.6]})
     assert len(painted(shares).axes[0].get_yticklabels()) == 2
+
+
+def test_regions_that_somebody_lacks_are_left_out():
+    tables = {
+        "a": pd.DataFrame([[1.0, 2.0, 3.0]], columns=list("xyz")),
+        "b": pd.DataFrame([[1.0, np.nan, 3.0]], columns=list("xyz")),
+    }
+    assert measured_everywhere(tables) == ["x", "z"]
+    assert measured_everywhere(tables, ["z", "y"]) == ["z"]
+    with pytest.raises(ValueError, match="coarser atlas"):
+        measured_everywhere(tables, ["y"])
+
+
+def test_the_pattern_of_disease_is_free_of_sites_and_what_is_painted_of_it_is_found():
+    rng = np.random.default_rng(3)
+    sites, patients = np.repeat(["A", "B"], 40), np.tile([True, False], 40)
+    thinned = np.array([-0.3, 0.0, -0.2])
+    site = np.where(sites == "A", 1.0, 0.0)[:, None]
+    table = pd.DataFrame(
+        2.5 + 0.02 * rng.normal(size=(80, 3)) + patients[:, None] * thinned + site, columns=list("xyz")
+    )
+    pattern = disease_pattern(table, patients, sites)
+    assert pattern.to_numpy() == pytest.approx(thinned, abs=0.02)
+    assert site_spread(table, sites) > 1 > site_spread(table - site, sites)
+    real = pd.DataFrame(2.5 + 0.05 * rng.normal(size=(6, 3)), columns=list("xyz"))
+    shares = painted_table({"none": real, "half": real + thinned / 2}, real, pattern, FEW).set_index("method")["value"]
+    assert shares["none"] == 0 and shares["half"] == pytest.approx(0.5, abs=0.05)

@@ -4,14 +4,14 @@ Labels come from each image by its own contrast (`gan_lib.tissue`), with one set
 images. `before` is the source scan as it is, `target` the real scan at the target site.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from nibabel.nifti1 import Nifti1Image
 
-from gan_lib.cortex.radius import HEMISPHERES, hemisphere_radius, regional_radius
+from gan_lib.cortex.radius import HEMISPHERES, hemisphere_radius
 from gan_lib.tissue import label_image
 from gan_lib.travelling import BEFORE, Translate, Travellers, Visit
 from gan_lib.travelling_scores import PAIR, score
@@ -129,15 +129,6 @@ def paired(radii: pd.DataFrame, method: str) -> pd.DataFrame:
     return wide.reset_index()
 
 
-def regional_radii(
-    images: Iterable[tuple[str, Volume, Mask]], atlas: Nifti1Image, affine: Affine, n_jobs: int = 1
-) -> pd.DataFrame:
-    """One row per subject, one column per label of the atlas; NaN where a region has no cortex."""
-    jobs = ((subject, delayed(_regions)(subject, volume, mask, atlas, affine)) for subject, volume, mask in images)
-    subjects, calls = zip(*jobs, strict=True)
-    return pd.DataFrame(Parallel(n_jobs, prefer="threads")(calls), index=pd.Index(subjects, name="subject"))
-
-
 def _measured(what: str, visit: Visit, volume: Volume, mask: Mask, affine: Affine) -> dict[str, float]:
     try:
         return hemisphere_radius(label_image(volume, mask, affine))
@@ -152,10 +143,3 @@ def _translated(translate: Translate, name: str, a: Visit, b: Visit, affine: Aff
 def _rows(method: str, a: Visit, b: Visit, radii: Mapping[str, float]) -> list[dict]:
     keys = {"method": method, "subject": a.subject, "source": a.site, "target": b.site}
     return [keys | {"hemisphere": side, "radius_mm": radius} for side, radius in radii.items()]
-
-
-def _regions(subject: str, volume: Volume, mask: Mask, atlas: Nifti1Image, affine: Affine) -> pd.Series:
-    try:
-        return regional_radius(label_image(volume, mask, affine), atlas)
-    except ValueError as error:
-        raise ValueError(f"subject {subject}: {error}") from error
