@@ -47,7 +47,7 @@ def fused_attention(projected: Projected, padding: Tensor, bias: Bias, layout: W
 
 
 class ChunkedAttention(torch.autograd.Function):
-    """Forward keeps the tokens, the sums and the logarithm of every softmax's denominator."""
+    """Nothing but its inputs is kept for the backward pass."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, projected: Projected, padding: Tensor, bias: Bias, layout: WindowLayout) -> Tokens:
@@ -56,37 +56,31 @@ class ChunkedAttention(torch.autograd.Function):
         result = projected.new_empty(batch, tokens, width // 3)
         wide = torch.promote_types(projected.dtype, torch.float32)  # of scores and sums, whatever the tokens are
         bias, padding = bias.to(wide), padding.to(projected.dtype)
-        sizes = []
         with torch.autocast("cpu", enabled=False):
             for chunk in _chunks(layout, batch, bias):
                 q, k, v = _heads(chunk.take(projected, padding), heads)
-                scores = chunk.scores(q, k)
-                top = scores.amax(-1, keepdim=True)
-                weights = scores.sub_(top).exp_()
-                size = weights.sum(-1, keepdim=True)
-                mixed = torch.bmm(weights.to(v.dtype), v).div_(size)
+                mixed = torch.bmm(chunk.weights(q, k).to(v.dtype), v)
                 chunk.put(result, _joined(mixed[None], heads))
-                sizes.append(size.log_().add_(top))
-        ctx.save_for_backward(projected, padding, bias, result, *sizes)
+        ctx.save_for_backward(projected, padding, bias)
         ctx.layout = layout
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tokens) -> tuple[Tensor | None, ...]:
-        projected, padding, bias, result, *sizes = ctx.saved_tensors
+        projected, padding, bias = ctx.saved_tensors
         heads = len(bias)
         to_projected, to_padding = torch.empty_like(projected), torch.zeros_like(padding, dtype=bias.dtype)
         to_bias = torch.zeros_like(bias)
         scale = (projected.shape[-1] // 3 // heads) ** -0.5
         with torch.autocast("cpu", enabled=False):
-            for chunk, size in zip(_chunks(ctx.layout, len(projected), bias), sizes, strict=True):
+            for chunk in _chunks(ctx.layout, len(projected), bias):
                 q, k, v = _heads(chunk.take(projected, padding), heads)
-                (coming,), (mixed,) = (_heads(chunk.take(t), heads, 1) for t in (gradient, result))
-                weights = chunk.scores(q, k).sub_(size).exp_()
+                (coming,) = _heads(chunk.take(gradient), heads, 1)
+                weights = chunk.weights(q, k)
                 to_v = torch.bmm(weights.to(v.dtype).mT, coming)
-                mean = (coming * mixed).sum(-1, keepdim=True, dtype=bias.dtype)
-                to_scores = torch.bmm(coming, v.mT).to(bias.dtype).sub_(mean).mul_(weights)
+                to_weights = torch.bmm(coming, v.mT).to(bias.dtype)
+                to_scores = torch._softmax_backward_data(to_weights, weights, -1, bias.dtype)
                 to_bias += to_scores.view(-1, *bias.shape).sum(0)
                 to_scores = to_scores.to(v.dtype)
                 to_q, to_k = torch.bmm(to_scores, k).mul_(scale), torch.bmm(to_scores.mT, q).mul_(scale)
@@ -117,10 +111,10 @@ class Chunk:
             numbers, rows = numbers[~lacking], rows[:, ~lacking]
         target[self.samples].index_copy_(1, numbers, rows)
 
-    def scores(self, q: Tensor, k: Tensor) -> Float[Tensor, "row_and_head place place"]:
+    def weights(self, q: Tensor, k: Tensor) -> Float[Tensor, "row_and_head place place"]:
         scores = torch.bmm(q * q.shape[-1] ** -0.5, k.mT).to(self.added.dtype)
         scores.view(-1, *self.added.shape).add_(self.added)
-        return scores
+        return scores.softmax(-1)
 
 
 def _chunks(layout: WindowLayout, batch: int, bias: Bias) -> Iterator[Chunk]:
