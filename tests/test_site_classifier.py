@@ -9,7 +9,7 @@ from site_slices import site_slices
 from torch.nn import functional
 
 from gan_lib.site_classifier import explanation
-from gan_lib.site_classifier.attacks import ALL, Bench, linear_attack, said
+from gan_lib.site_classifier.attacks import AGAINST_REAL, ALL, Bench, against_real, linear_attack, said
 from gan_lib.site_classifier.texture import feature_names, features, linear_classifier, slice_features
 from gan_lib.site_classifier.training import ClassifierConfig, _Batches, answers, fitted
 from study_lib.training import NonFiniteLoss
@@ -82,8 +82,9 @@ def test_a_slice_that_is_no_number_stops_the_training_by_subject():
 
 def test_a_finished_attack_is_not_trained_again_and_other_slices_are(tmp_path):
     slices = site_slices(names=("Alpha", "Beta", "Gamma"))
-    bench = Bench(tmp_path, replace(TINY, steps=2), CPU)
-    first = bench.trained("before", slices, {"before": slices}, 0, keep_weights=True)
+    config = replace(TINY, steps=2)
+    bench = Bench(tmp_path, config, CPU, keep=("before",))
+    first = bench.trained("before", slices, {"before": slices}, 0)
     file = tmp_path / "before" / "seed0.safetensors"
     written = file.stat().st_mtime_ns
     again = bench.trained("before", slices, {"before": slices}, 0)
@@ -93,7 +94,7 @@ def test_a_finished_attack_is_not_trained_again_and_other_slices_are(tmp_path):
         answers(first.network(), slices.of_role("test")), first.logits["before"], rtol=1e-5, atol=1e-5
     )
     darker = replace(slices, images=slices.images * np.float16(0.5))
-    other = bench.trained("before", darker, {"before": darker}, 0)
+    other = Bench(tmp_path, config, CPU).trained("before", darker, {"before": darker}, 0)
     assert file.stat().st_mtime_ns != written
     with pytest.raises(ValueError, match="were not kept"):
         other.network()
@@ -110,6 +111,25 @@ def test_an_attack_asks_its_classifier_about_other_slices_too_and_pairs_can_be_t
     assert set(apart["question"]) == set(one["question"]) and len(apart) == len(one)
     assert (tmp_path / "apart" / "before-alpha_gamma" / "seed0.safetensors").is_file()
     assert set(table["subject"]) == set(slices.subjects[slices.roles == "test"])
+
+
+def test_against_real_scans_only_the_target_is_as_it_was(tmp_path):
+    slices = site_slices(step=0.0)
+    darker = replace(slices, images=slices.images * np.float16(0.5))
+    seen = {}
+
+    class Watched(Bench):
+        def trained(self, name, own, tests, seed):
+            seen[name] = own
+            return super().trained(name, own, tests, seed)
+
+    bench = Watched(tmp_path, replace(TINY, steps=1, validate_every=1), CPU)
+    table = against_real(bench, slices, {"Beta": darker})
+    assert set(table["question"]) == {"Alpha to Beta", "Gamma to Beta"} and set(table["attack"]) == {AGAINST_REAL}
+    (name, mixed), own = *seen.items(), slices.labels == 1
+    assert name == "against_real_beta"
+    assert np.array_equal(mixed.images[own], slices.images[own])
+    assert np.array_equal(mixed.images[~own], darker.images[~own])
 
 
 def test_a_pair_is_read_off_its_two_logits():

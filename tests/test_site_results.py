@@ -11,6 +11,7 @@ from gan_lib.site_classifier.results import (
     attack_metrics,
     confusion,
     deck_pairs,
+    fourway_accuracies,
     mean_balanced_accuracy,
     of_attack,
     pair_accuracies,
@@ -97,6 +98,14 @@ def test_the_metrics_have_the_names_of_the_contract():
     assert others["accuracy_after_linear"] == pytest.approx(others["accuracy_before"])
     four = attack_metrics(attack_accuracies(table[table["attack"] == "before"], ALL, FEW), "accuracy_fourway")
     assert set(four) == {"accuracy_fourway_before", "accuracy_fourway_before_low", "accuracy_fourway_before_high"}
+
+
+def test_the_four_way_table_names_states_and_nothing_is_before():
+    parts = [answers(attack=name, seed=k) for k, name in enumerate(("before", "after_fresh", "nyul", "planted"))]
+    table = fourway_accuracies(pd.concat(parts), ("nyul",), FEW).set_index("attack")["accuracy"]
+    assert set(table.index) == {"before", "after", "nyul", "nothing"} and table["nothing"] == table["before"]
+    expected = accuracy(of_attack(parts[1], "after_fresh", ALL), FEW).value
+    assert table["after"] == pytest.approx(expected)
 
 
 def test_confusion_is_in_percent_of_the_true_site():

@@ -24,6 +24,7 @@ from gan_lib.site_classifier.training import ClassifierConfig, Logits, answers, 
 from study_lib.training import Checkpoint, Checkpoints
 
 ALL = "all"
+AGAINST_REAL = "after_fresh_vs_real"
 VERSION = 1  # goes up when the same slices and settings give other answers
 COLUMNS = ("attack", "question", "seed", "subject", "site", "said")
 
@@ -41,7 +42,7 @@ class Trained:
     def network(self) -> nn.Module:
         """The classifier itself, in eval mode on the CPU."""
         if not self.weights:
-            raise ValueError("the weights of this attack were not kept; run it with keep_weights=True")
+            raise ValueError("the weights of this attack were not kept; name it in Bench.keep")
         network = resnet50(len(self.names))
         network.load_state_dict(dict(self.weights))
         return network.eval()
@@ -56,6 +57,7 @@ class Bench:
     device: torch.device
     seeds: tuple[int, ...] = (0,)
     pairs_apart: bool = False  # train for every pair anew, as the study does; else read it off the two logits
+    keep: tuple[str, ...] = ()  # attacks whose weights are kept
 
     def attack(
         self,
@@ -74,12 +76,10 @@ class Bench:
                 tables = [table[table["question"] == ALL] for table in tables] + self._apart(name, tests, seed)
         return pd.concat(tables, ignore_index=True)
 
-    def trained(
-        self, name: str, slices: SiteSlices, tests: Mapping[str, SiteSlices], seed: int, keep_weights: bool = False
-    ) -> Trained:
+    def trained(self, name: str, slices: SiteSlices, tests: Mapping[str, SiteSlices], seed: int) -> Trained:
         """One training, or what is kept of it."""
         files, key = Checkpoints(self.folder / name), self._key(slices, tests, seed)
-        stem = f"seed{seed}"
+        stem, keep_weights = f"seed{seed}", name in self.keep
         if files.has(stem):
             kept = files.load(stem)
             if kept.state["key"] == key and (not keep_weights or kept.state["weights"]):
@@ -108,6 +108,32 @@ class Bench:
             for column in (own.images, own.labels, own.subjects, own.roles, np.array(own.names)):
                 digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
+
+
+def against_real(
+    bench: Bench, before: SiteSlices, translated: Mapping[str, SiteSlices], seeds: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """Is it a real scan of the target, or one translated to it? `translated`: all slices, by the target they went to.
+
+    The questions are ordered pairs of sites. Without `pairs_apart` one classifier per target knows its real slices and
+    those from every other site, and a pair is read from two of its logits.
+    """
+    tables = []
+    for target, after in translated.items():
+        mixed = after.with_site_of(before, target)
+        sources = [name for name in mixed.names if name != target]
+        sets = [mixed.of_sites((name, target)) for name in sources] if bench.pairs_apart else [mixed]
+        for own in sets:
+            ending = f"_{plain_name(own.names[0])}" if bench.pairs_apart else ""
+            name = f"against_real_{plain_name(target)}{ending}"
+            table = bench.attack(name, own, seeds=seeds)
+            wanted = {question(pair): pair for pair in pairs_of(own.names) if target in pair}
+            table = table[table["question"].isin(list(wanted))]
+            asked = {
+                key: f"{next(site for site in pair if site != target)} to {target}" for key, pair in wanted.items()
+            }
+            tables.append(table.assign(attack=AGAINST_REAL, question=table["question"].map(asked)))
+    return pd.concat(tables, ignore_index=True)
 
 
 def linear_attack(name: str, slices: SiteSlices) -> pd.DataFrame:

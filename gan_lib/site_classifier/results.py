@@ -98,6 +98,16 @@ def attack_accuracies(
     return pd.DataFrame(rows)
 
 
+def fourway_accuracies(
+    answers: pd.DataFrame, baselines: Sequence[str], settings: BootstrapSettings | None = None
+) -> pd.DataFrame:
+    """One row per state of the scans, all sites at once; `nothing` is the study's units alone, which is `before`."""
+    states = {BEFORE: "before", FRESH: "after", FROZEN: "after_frozen"} | {name: name for name in baselines}
+    own = answers[(answers["question"] == ALL) & answers["attack"].isin(list(states))]
+    table = attack_accuracies(own.assign(attack=own["attack"].map(states)), ALL, settings)
+    return pd.concat([table, table[table["attack"] == "before"].assign(attack="nothing")], ignore_index=True)
+
+
 def pair_metrics(table: pd.DataFrame) -> dict[str, float]:
     """`accuracy_before_adni_gmc`, …, `accuracy_before`: names and numbers of `pair_accuracies`."""
     metrics = {}
