@@ -101,6 +101,14 @@ STORY = Story(
             minutes={"smoke": 1, "demo": 4},
             all_cores=True,
         ),
+        Notebook(
+            name="05_cortical_radius",
+            title="Cortical radius",
+            question="Is the anatomy kept?",
+            needs=(COHORT, "01_data_curation", "03_gan_harmonization"),
+            minutes={"smoke": 1, "demo": 5},
+            all_cores=True,
+        ),
     ),
 )
 COHORT_MINUTES = {"smoke": 1, "demo": 5}
