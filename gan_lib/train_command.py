@@ -82,8 +82,8 @@ def _prepared(
 def _records(data: "TrainingData", config: "TrainingConfig", out: Path, ranks: "Ranks") -> Iterator["Record"]:
     """Train with a progress bar, and keep the records as a table."""
     from gan_lib.train import fit
-    from gan_lib.training_state import records_table
     from study_lib.files import atomic_write_text
+    from study_lib.training.records import records_table
 
     kept = []
     with tqdm(total=config.iterations, desc="training", unit="iteration", disable=not ranks.is_first) as bar:

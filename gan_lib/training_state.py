@@ -1,21 +1,16 @@
 """What training moves and a checkpoint holds: networks, their average, optimisers, and how far training has come."""
 
 import json
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import pandas as pd
 import torch
-from torch import Tensor
 
 from gan_lib.networks import NetworkConfig
 from gan_lib.slices import DrawConfig
 from gan_lib.train_step import Networks, Optimisers, StepConfig
 from study_lib.training import Checkpoints, Ema, NonFiniteLoss, pack, unpack
-
-Record = dict[str, float]
+from study_lib.training.records import Record, Sums, changed_settings
 
 
 @dataclass(frozen=True)
@@ -67,39 +62,6 @@ class TrainingConfig:
         return 1.0 if decay == 0 else min(1.0, (self.iterations - iteration) / decay)
 
 
-def records_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row per record; columns in one order, whether or not training was interrupted."""
-    table = pd.DataFrame(list(records))
-    return table[["iteration", *sorted(set(table) - {"iteration"})]]
-
-
-@dataclass
-class Sums:
-    """Losses summed until the next record; the numbers stay on the device until then."""
-
-    totals: dict[str, Tensor] = field(default_factory=dict)
-    counts: Counter = field(default_factory=Counter)
-
-    def add(self, parts: dict[str, Tensor]) -> None:
-        """One iteration's losses; an iteration need not have all of them."""
-        for name, value in parts.items():
-            self.totals[name] = self.totals.get(name, 0) + value.detach().double()
-            self.counts[name] += 1
-
-    def means(self) -> Record:
-        """Of each loss over the iterations that had it."""
-        return {name: float(total) / self.counts[name] for name, total in self.totals.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"totals": {name: float(total) for name, total in self.totals.items()}, "counts": dict(self.counts)}
-
-    @classmethod
-    def of(cls, state: dict[str, Any], device: torch.device) -> "Sums":
-        """What `state_dict` gave, to the last bit."""
-        double = {"dtype": torch.float64, "device": device}
-        return cls({n: torch.tensor(v, **double) for n, v in state["totals"].items()}, Counter(state["counts"]))
-
-
 @dataclass
 class State:
     """Everything that training moves."""
@@ -146,7 +108,7 @@ class State:
             return False
         if (checkpoint := checkpoints.load(name) if name else checkpoints.latest()) is None:
             return False
-        changed = _changes(checkpoint.state["config"], self.config.plain())
+        changed = changed_settings(checkpoint.state["config"], self.config.plain())
         if changed:
             raise ValueError(
                 f"{checkpoints.folder}: its checkpoints were trained with other settings ({'; '.join(changed)}); "
@@ -183,15 +145,3 @@ def _rate(config: TrainingConfig, network: str) -> float:
     if network == "discriminator" and config.discriminator_rate is not None:
         return config.discriminator_rate
     return config.mapping_rate if network == "mapping" else config.learning_rate
-
-
-def _changes(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Settings that differ, but for how often things are saved or recorded."""
-    found = []
-    for name in sorted(set(saved) | set(now)):
-        old, new = saved.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += _changes(old, new, f"{prefix}{name}.")
-        elif old != new and name not in ("save_every",):
-            found.append(f"{prefix}{name} was {old}, is {new}")
-    return found
