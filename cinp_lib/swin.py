@@ -35,7 +35,7 @@ class SwinTransformer(nn.Module):
         self.config = config
         self.patch_embed = PatchEmbedding(config.features)
         self.pos_drop = nn.Dropout(config.dropout)
-        rates = torch.linspace(0, config.drop_path, sum(config.depths)).split(config.depths)
+        rates = torch.linspace(0, config.drop_path, sum(config.depths), device="cpu").split(config.depths)
         for stage in range(STAGES):  # `layers1.0`, …: MONAI's names
             layer = Stage(config, stage, rates[stage].tolist())
             self.add_module(f"layers{stage + 1}", nn.ModuleList([layer]))

@@ -43,7 +43,7 @@ def load_swin_ssl_weights(encoder: nn.Module, path: str | Path) -> SwinWeightsRe
     if lacking := [name for name in names.values() if name not in stored]:
         raise ValueError(
             f"{path}: expected model_swinvit.pt, which has {len(names)} tensors of the encoder; {len(lacking)} are not "
-            f"there, the first is {lacking[0]}. It seems to be {what_it_seems(stored)}. {_how_to_get()}"
+            f"there, the first is {lacking[0]}. It seems to be {what_it_seems(stored)}; {_how_to_get()}"
         )
     values = {name: stored[published] for name, published in names.items()}
     for name, value in values.items():
@@ -126,4 +126,4 @@ def _check_tensor(where: str, value: object, own: Tensor) -> None:
 
 
 def _how_to_get() -> str:
-    return f"the file is at {URL} (about 0.4 GB with its heads); download it and pass its path"
+    return f"download {URL} (about 0.4 GB, most of it not the encoder's) and pass its path"
