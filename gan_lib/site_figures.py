@@ -26,6 +26,7 @@ def pair_accuracies(ours: pd.DataFrame, papers: pd.DataFrame, cohort: str, title
     """The study's table and ours, in panels of their own: one row per pair of sites, the mean last."""
     columns = {"before_percent": "before", "after_percent": "after"}
     theirs = papers.rename(columns=columns).melt("pair", list(columns.values()), "attack", "accuracy")
+    lowest = min(45.0, float(ours[["accuracy", "low"]].min(axis=None)) - 3)
     panels = {"the study (its own data)": theirs.assign(low=np.nan, high=np.nan), f"ours, {cohort}": ours}
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.8), sharex=True)
     for ax, (name, table) in zip(axes, panels.items(), strict=True):
@@ -38,7 +39,7 @@ def pair_accuracies(ours: pd.DataFrame, papers: pd.DataFrame, cohort: str, title
         ax.axhline(len(pairs) - 1.5, color=NEUTRAL, lw=0.6)
         _chance(ax, 50)
         ax.set_yticks(range(len(pairs)), pairs)
-        ax.set(title=name, xlabel="balanced accuracy (%)" if table is ours else "accuracy (%)", xlim=(None, 101))
+        ax.set(title=name, xlabel="balanced accuracy (%)" if table is ours else "accuracy (%)", xlim=(lowest, 101))
         ax.invert_yaxis()
         ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     figure.suptitle(f"{title}; {WHISKERS}" if title else WHISKERS)
