@@ -30,8 +30,8 @@ class PlainGenerator(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         widths = [min(config.cap, config.width * 2**level) for level in range(config.generator_levels + 1)]
-        self.residual = config.residual
-        self.stem = nn.Conv2d(config.channels, config.width, 3, padding=1)
+        self.residual, self.position = config.residual, config.position
+        self.stem = nn.Conv2d(config.channels + (2 if config.position else 0), config.width, 3, padding=1)
         self.encode = nn.Sequential()
         for inputs, outputs in pairwise(widths):
             self.encode.append(PlainBlock(inputs, outputs, normalised=True, halve=True))
@@ -46,7 +46,13 @@ class PlainGenerator(nn.Module):
         self.head = nn.Conv2d(config.width, config.channels, 1)
 
     def forward(self, images: Tensor, styles: Tensor) -> Tensor:
-        hidden = self.encode(self.stem(SCALE * images + SHIFT))
+        inputs = SCALE * images + SHIFT
+        if self.position:
+            height, width = images.shape[2:]
+            row = torch.arange(height).to(images).view(1, 1, height, 1).expand(len(images), 1, height, width)
+            column = torch.arange(width).to(images).view(1, 1, 1, width).expand(len(images), 1, height, width)
+            inputs = torch.cat([inputs, (row - (height - 1) / 2) / 64, (column - (width - 1) / 2) / 64], dim=1)
+        hidden = self.encode(self.stem(inputs))
         for block in self.decode:
             hidden = block(hidden, styles)
         translated = self.head(functional.leaky_relu(self.norm(hidden), SLOPE))

@@ -12,7 +12,7 @@ from benchmarks import gan_scaling, gan_schedules
 from benchmarks.__main__ import main, settings_of
 from benchmarks.gan import table
 from benchmarks.gan_schedules import SCHEDULES, Budget, all_curves, keep, numbers
-from benchmarks.gan_ways import WAYS, Trainer, batch_of, config_of
+from benchmarks.gan_ways import WAYS, Trainer, batch_of, config_of, plain_networks
 from gan_lib.training_data import TrainingData
 
 TINY = {name: replace(way, networks="tiny") for name, way in WAYS.items()}
@@ -38,6 +38,10 @@ def test_the_plain_step_and_ours_begin_alike_and_have_the_same_losses():
     assert one.keys() == other.keys()
     for name in one:
         assert float(one[name]) == pytest.approx(float(other[name]), rel=1e-4), name
+
+
+def test_the_plain_networks_take_the_weights_of_the_demo_s():
+    assert plain_networks(config_of(WAYS["plain"])).generator.position is True
 
 
 def test_all_ways_have_the_demo_s_losses_and_networks():

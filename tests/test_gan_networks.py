@@ -217,10 +217,10 @@ def test_a_linear_layer_per_site_is_a_loop_over_images():
     torch.testing.assert_close(layer(features, SITES), torch.stack(expected), **EXACT)
 
 
-@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("options", [{}, {"residual": True}, {"position": True}])
 @pytest.mark.parametrize("narrow", [{}, {"discriminator_width": 3, "discriminator_cap": 5}])
-def test_the_networks_are_those_of_the_plain_restatement(images, residual, narrow):
-    config = NetworkConfig(**{**vars(NETWORKS), "residual": residual, **narrow})
+def test_the_networks_are_those_of_the_plain_restatement(images, options, narrow):
+    config = NetworkConfig(**{**vars(NETWORKS), **options, **narrow})
     ours, plain = shaken(Networks(config)), PlainNetworks(config).to(torch.float64)
     plain.load_state_dict(ours.state_dict())  # strict: the same names and shapes
     styles = ours.mapping(double(5, 4, seed=4), SITES)
