@@ -47,20 +47,22 @@ def fused_attention(projected: Projected, padding: Tensor, bias: Bias, layout: W
 
 
 class ChunkedAttention(torch.autograd.Function):
-    """Nothing but its inputs is kept for the backward pass."""
+    """Nothing but its inputs is kept for the backward pass.
+
+    Heads lie as (feature, place): products with the scores are then wide, whose kernels are faster for narrow heads.
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, projected: Projected, padding: Tensor, bias: Bias, layout: WindowLayout) -> Tokens:
         batch, tokens, width = projected.shape
-        heads = len(bias)
         result = projected.new_empty(batch, tokens, width // 3)
-        wide = torch.promote_types(projected.dtype, torch.float32)  # of scores and sums, whatever the tokens are
-        bias, padding = bias.to(wide), padding.to(projected.dtype)
+        bias = bias.to(_wide(projected))
+        scores = _Buffer(bias)
         with torch.autocast("cpu", enabled=False):
             for chunk in _chunks(layout, batch, bias):
-                q, k, v = _heads(chunk.take(projected, padding), heads)
-                mixed = torch.bmm(chunk.weights(q, k).to(v.dtype), v)
-                chunk.put(result, _joined(mixed[None], heads))
+                q, k, v = chunk.heads(projected, padding)
+                mixed = torch.bmm(v, chunk.weights(q, k, scores).mT)
+                chunk.put(result, _joined(mixed[None], len(bias)))
         ctx.save_for_backward(projected, padding, bias)
         ctx.layout = layout
         return result
@@ -69,24 +71,32 @@ class ChunkedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tokens) -> tuple[Tensor | None, ...]:
         projected, padding, bias = ctx.saved_tensors
-        heads = len(bias)
         to_projected, to_padding = torch.empty_like(projected), torch.zeros_like(padding, dtype=bias.dtype)
-        to_bias = torch.zeros_like(bias)
-        scale = (projected.shape[-1] // 3 // heads) ** -0.5
+        to_bias, (scores, slopes) = torch.zeros_like(bias), (_Buffer(bias), _Buffer(bias))
         with torch.autocast("cpu", enabled=False):
             for chunk in _chunks(ctx.layout, len(projected), bias):
-                q, k, v = _heads(chunk.take(projected, padding), heads)
-                (coming,) = _heads(chunk.take(gradient), heads, 1)
-                weights = chunk.weights(q, k)
-                to_v = torch.bmm(weights.to(v.dtype).mT, coming)
-                to_weights = torch.bmm(coming, v.mT).to(bias.dtype)
-                to_scores = torch._softmax_backward_data(to_weights, weights, -1, bias.dtype)
+                q, k, v = chunk.heads(projected, padding)
+                (coming,) = chunk.heads(gradient, parts=1)
+                weights = chunk.weights(q, k, scores)
+                to_v = torch.bmm(coming, weights)
+                to_weights = torch.bmm(coming.mT, v, out=slopes.rows(len(v)))
+                to_scores = torch._softmax_backward_data(to_weights, weights, -1, bias.dtype, grad_input=to_weights)
                 to_bias += to_scores.view(-1, *bias.shape).sum(0)
-                to_scores = to_scores.to(v.dtype)
-                to_q, to_k = torch.bmm(to_scores, k).mul_(scale), torch.bmm(to_scores.mT, q).mul_(scale)
-                joined = _joined(torch.stack([to_q, to_k, to_v]), heads)
-                chunk.put(to_projected, joined, to_padding)
+                scale = len(q[0]) ** -0.5
+                to_q, to_k = torch.bmm(k, to_scores.mT).mul_(scale), torch.bmm(q, to_scores).mul_(scale)
+                chunk.put(to_projected, _joined(torch.stack([to_q, to_k, to_v]), len(bias)), to_padding)
         return to_projected, to_padding.to(padding.dtype), to_bias, None
+
+
+class _Buffer:
+    """Memory for the scores of a chunk, taken once: taking it anew for every chunk costs more than filling it."""
+
+    def __init__(self, bias: Bias) -> None:
+        rows = len(bias) * max(1, CHUNK // bias.numel())
+        self._memory = bias.new_empty(rows, *bias.shape[1:])
+
+    def rows(self, number: int) -> Float[Tensor, "row_and_head place place"]:
+        return self._memory[:number]
 
 
 @dataclass(frozen=True)
@@ -109,12 +119,19 @@ class Chunk:
             if to_padding is not None:
                 to_padding += rows[:, lacking].sum((0, 1), dtype=to_padding.dtype)
             numbers, rows = numbers[~lacking], rows[:, ~lacking]
-        target[self.samples].index_copy_(1, numbers, rows)
+        target[self.samples].index_copy_(1, numbers, rows.to(target.dtype))
 
-    def weights(self, q: Tensor, k: Tensor) -> Float[Tensor, "row_and_head place place"]:
-        scores = torch.bmm(q * q.shape[-1] ** -0.5, k.mT).to(self.added.dtype)
+    def heads(
+        self, tokens: Tensor, padding: Tensor | None = None, parts: int = 3
+    ) -> Float[Tensor, "part row_and_head d place"]:
+        rows, heads = self.take(tokens, padding).to(self.added.dtype), len(self.added)
+        pattern = "row place (part head d) -> part (row head) d place"
+        return rearrange(rows, pattern, part=parts, head=heads).contiguous()
+
+    def weights(self, q: Tensor, k: Tensor, buffer: _Buffer) -> Float[Tensor, "row_and_head place place"]:
+        scores = torch.bmm(q.mT * len(q[0]) ** -0.5, k, out=buffer.rows(len(q)))
         scores.view(-1, *self.added.shape).add_(self.added)
-        return scores.softmax(-1)
+        return torch.softmax(scores, -1, out=scores)
 
 
 def _chunks(layout: WindowLayout, batch: int, bias: Bias) -> Iterator[Chunk]:
@@ -138,9 +155,10 @@ def _take(tokens: Tensor, group: WindowGroup, padding: Tensor | None = None) -> 
     return taken.flatten(0, 1)
 
 
-def _heads(rows: Tensor, heads: int, parts: int = 3) -> Float[Tensor, "part row_and_head place d"]:
-    return rearrange(rows, "row place (part head d) -> part (row head) place d", part=parts, head=heads).contiguous()
+def _joined(parts: Float[Tensor, "part row_and_head d place"], heads: int) -> Float[Tensor, "row place feature"]:
+    return rearrange(parts, "part (row head) d place -> row place (part head d)", head=heads)
 
 
-def _joined(parts: Float[Tensor, "part row_and_head place d"], heads: int) -> Float[Tensor, "row place feature"]:
-    return rearrange(parts, "part (row head) place d -> row place (part head d)", head=heads)
+def _wide(tokens: Tensor) -> torch.dtype:
+    """What scores and sums are computed in, whatever the tokens are."""
+    return torch.promote_types(tokens.dtype, torch.float32)
