@@ -16,12 +16,12 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from cinp_lib.connectivity.results import load_networks
-from cinp_lib.placement import placed_scan
 from study_lib.files import atomic_path, atomic_write_json
 from study_lib.grid import Grid
 from study_lib.intensity import Normaliser, PercentileNormaliser
 from study_lib.lock import only_one
 from study_lib.manifest import Manifest
+from study_lib.preparation import placed_scan
 
 VERSION = 1  # goes up when the same inputs give other files
 # The middle of the MNI brain: a cube of 192 mm around it, 96 voxels of 2 mm, holds every adult brain in MNI space.
@@ -153,7 +153,7 @@ def _make_piece(cohort: Manifest, row: dict, config: PairConfig, path: Path) -> 
     if path.is_file():
         return None
     try:
-        volume = placed_scan(cohort, row, config.grid).normalised(config.normaliser)
+        volume = placed_scan(cohort, row, config.grid)[0].normalised(config.normaliser)
     except MemoryError:
         raise
     except Exception as error:  # whatever is wrong with one file, the others go on

@@ -56,11 +56,11 @@ def fit(
             parts = train_step(state, store, places, ranks)
             state.sums.add(parts | {"seconds": torch.tensor(time.monotonic() - began)})
             state.iteration += 1
-            record = _record(state, ranks) if _is_due(state, config.record_every) else None
-            if validation is not None and _is_due(state, config.validate_every):
-                _validate(state, checkpoints, validation, ranks)
+            record = state.add_record(ranks) if state.is_due(config.record_every) else None
+            if validation is not None and state.is_due(config.validate_every):
+                state.add_validation(validation_scores(state.model, validation, config), checkpoints, ranks)
             stopping = ranks.any(interruption.requested)
-            if (_is_due(state, config.save_every) or stopping) and ranks.is_first:
+            if (state.is_due(config.save_every) or stopping) and ranks.is_first:
                 state.save(checkpoints)
             if record:
                 yield record
@@ -146,29 +146,6 @@ def _rng(state: State, name: str, place: int) -> np.random.Generator:
 
 def _seed(state: State, name: str, place: int = 0) -> int:
     return int(_rng(state, name, place).integers(2**62))
-
-
-def _is_due(state: State, every: int) -> bool:
-    return state.iteration % every == 0 or state.iteration == state.config.iterations
-
-
-def _record(state: State, ranks: Ranks) -> Record:
-    """The means since the last record; kept in the state, so that curves survive a restart."""
-    means = ranks.mean(state.sums.means())
-    record = {"iteration": state.iteration, "pairs_per_second": state.config.batch / means.pop("seconds"), **means}
-    state.sums = type(state.sums)()
-    state.records.append(record)
-    return record
-
-
-def _validate(state: State, checkpoints: Checkpoints, validation: PairStore, ranks: Ranks) -> None:
-    """Add the scores of unseen subjects to the last record; every rank computes them, the first keeps the best."""
-    found = validation_scores(state.model, validation, state.config)
-    state.records[-1] |= {f"validation_{name}": value for name, value in found.items()}
-    if found["error"] < state.best:
-        state.best = found["error"]
-        if ranks.is_first:
-            state.save(checkpoints, "best")
 
 
 def _where(store: PairStore, places: np.ndarray) -> list[str]:

@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import nn
@@ -13,12 +13,9 @@ from cinp_lib.augmentation import AugmentationConfig
 from cinp_lib.image_encoder import load_swin_ssl_weights
 from cinp_lib.model import Cinp, ModelConfig
 from cinp_lib.objective import ObjectiveConfig
-from study_lib.training import Checkpoints, NonFiniteLoss, pack, unpack
-from study_lib.training.records import Record, Sums, changed_settings
+from study_lib.training.progress import Progress
 
 Criterion = Literal["loss", "retrieval"]
-# Ways to compute that change rounding at most, or how often files are written.
-FREE = ("save_every", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -90,18 +87,17 @@ class PretrainingConfig:
         return self.least_rate + (self.learning_rate - self.least_rate) * (1 + math.cos(math.pi * share)) / 2
 
 
-@dataclass
-class State:
+@dataclass(kw_only=True)
+class State(Progress):
     """Everything that training moves."""
 
+    # Ways to compute that change rounding at most, or how often files are written.
+    free: ClassVar[Sequence[str]] = ("save_every", "checkpoint")
+    unit: ClassVar[str] = "pairs"
+
     config: PretrainingConfig
-    device: torch.device
     model: Cinp
     optimiser: torch.optim.Optimizer
-    iteration: int = 0
-    best: float = float("inf")
-    records: list[Record] = field(default_factory=list)
-    sums: Sums = field(default_factory=Sums)
 
     @classmethod
     def fresh(cls, config: PretrainingConfig, device: torch.device) -> "State":
@@ -112,46 +108,15 @@ class State:
         if config.image_weights:
             load_swin_ssl_weights(model.image_encoder, config.image_weights)
         model = model.to(device)
-        return cls(config, device, model, optimiser_of(model, config))
-
-    def save(self, checkpoints: Checkpoints, name: str = "") -> None:
-        """As the numbered checkpoint of this iteration, or under a name."""
-        tensors, numbers = pack(self._parts())
-        if broken := [key for key, value in tensors.items() if not value.isfinite().all()]:
-            raise NonFiniteLoss(
-                f"iteration {self.iteration}: expected finite weights, got others in {', '.join(broken[:5])}: the last "
-                "update's gradient was not finite. The last checkpoint stays; lower the learning rate",
-                {},
-                self.iteration,
-                broken,
-            )
-        content = {"parts": numbers, "best": self.best, "records": self.records, "sums": self.sums.state_dict()}
-        given = (self.iteration, tensors, content | {"config": self.config.plain()})
-        checkpoints.save_as(name, *given) if name else checkpoints.save(*given)
-
-    def resume(self, checkpoints: Checkpoints, name: str = "") -> bool:
-        """Go on from the newest intact checkpoint, or from a named one; False where there is none."""
-        if name and not checkpoints.has(name):
-            return False
-        if (checkpoint := checkpoints.load(name) if name else checkpoints.latest()) is None:
-            return False
-        changed = changed_settings(checkpoint.state["config"], self.config.plain(), FREE)
-        if changed:
-            raise ValueError(
-                f"{checkpoints.folder}: its checkpoints were trained with other settings ({'; '.join(changed)}); "
-                "give the same ones to go on, or an empty folder to start anew"
-            )
-        unpack(self._parts(), checkpoint.tensors, checkpoint.state["parts"])
-        self.iteration, self.best = checkpoint.step, checkpoint.state["best"]
-        self.records, self.sums = checkpoint.state["records"], Sums.of(checkpoint.state["sums"], self.device)
-        return True
+        return cls(config=config, device=device, model=model, optimiser=optimiser_of(model, config))
 
     def set_rate(self) -> None:
         """The learning rate of the present iteration."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate(self.iteration)
 
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
+        """The model and its optimiser."""
         return {"model": self.model, "adamw": self.optimiser}
 
 

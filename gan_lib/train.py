@@ -17,9 +17,10 @@ from torch import Tensor
 from gan_lib.networks import Images, Styles
 from gan_lib.slices import SliceBatch, SliceSampler, SliceStore
 from gan_lib.train_step import Kind, Networks, Step
-from gan_lib.training_state import Record, State, TrainingConfig
+from gan_lib.training_state import State, TrainingConfig
 from gan_lib.validation import validation_error
 from study_lib.training import CallAgain, Checkpoints, Interruption, Precision, Ranks, check_finite, stream
+from study_lib.training.records import Record
 from study_lib.workflow.digest import modules_digest
 
 
@@ -48,11 +49,12 @@ def fit(
             check_finite(parts, state.iteration, batch.where)
             state.sums.add(parts | {"seconds": torch.tensor(time.monotonic() - began)})
             state.iteration += 1
-            record = _record(state, ranks) if _is_due(state, config.record_every) else None
-            if validation is not None and _is_due(state, config.validate_every):
-                _validate(state, checkpoints, store, validation, ranks)
+            record = state.add_record(ranks) if state.is_due(config.record_every) else None
+            if validation is not None and state.is_due(config.validate_every):
+                error = validation_error(state.average.module, store, validation)
+                state.add_validation({"error": error.total} | asdict(error), checkpoints, ranks)
             stopping = ranks.any(interruption.requested)
-            if (_is_due(state, config.save_every) or stopping) and ranks.is_first:
+            if (state.is_due(config.save_every) or stopping) and ranks.is_first:
                 state.save(checkpoints)
             if record:
                 yield record
@@ -103,30 +105,6 @@ def _latents(state: State, ranks: Ranks) -> tuple[Tensor, Tensor]:
     drawn = stream(config.seed, "latents", state.iteration).standard_normal((2, config.batch, config.networks.latent))
     first, second = torch.from_numpy(drawn).float().to(state.device)
     return ranks.share(first), ranks.share(second)
-
-
-def _is_due(state: State, every: int) -> bool:
-    return state.iteration % every == 0 or state.iteration == state.config.iterations
-
-
-def _record(state: State, ranks: Ranks) -> Record:
-    """The means since the last record; kept in the state, so that curves survive a restart."""
-    means = ranks.mean(state.sums.means())
-    record = {"iteration": state.iteration, "images_per_second": state.config.batch / means.pop("seconds"), **means}
-    state.sums = type(state.sums)()
-    state.records.append(record)
-    return record
-
-
-def _validate(state: State, checkpoints: Checkpoints, store: SliceStore, validation: SliceStore, ranks: Ranks) -> None:
-    """Add the error of the averaged networks to the last record; every rank computes it, the first keeps the best."""
-    error = validation_error(state.average.module, store, validation)
-    named = {f"validation_{name}": value for name, value in asdict(error).items()}
-    state.records[-1] |= {"validation_error": error.total} | named
-    if error.total < state.best:
-        state.best = error.total
-        if ranks.is_first:
-            state.save(checkpoints, "best")
 
 
 def training_key(config: TrainingConfig, store: SliceStore) -> str:

@@ -19,8 +19,9 @@ from gan_lib.presets import PRESETS, preset
 
 if TYPE_CHECKING:
     from gan_lib.training_data import TrainingData
-    from gan_lib.training_state import Record, TrainingConfig
+    from gan_lib.training_state import TrainingConfig
     from study_lib.training import Ranks
+    from study_lib.training.records import Record
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 MISTAKE = 2

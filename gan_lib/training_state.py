@@ -2,15 +2,15 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from gan_lib.networks import NetworkConfig
 from gan_lib.slices import DrawConfig
 from gan_lib.train_step import Networks, Optimisers, StepConfig
-from study_lib.training import Checkpoints, Ema, NonFiniteLoss, pack, unpack
-from study_lib.training.records import Record, Sums, changed_settings
+from study_lib.training import Ema
+from study_lib.training.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -62,19 +62,16 @@ class TrainingConfig:
         return 1.0 if decay == 0 else min(1.0, (self.iterations - iteration) / decay)
 
 
-@dataclass
-class State:
+@dataclass(kw_only=True)
+class State(Progress):
     """Everything that training moves."""
 
+    unit: ClassVar[str] = "images"
+
     config: TrainingConfig
-    device: torch.device
     networks: Networks
     average: Ema
     optimisers: Optimisers
-    iteration: int = 0
-    best: float = float("inf")
-    records: list[Record] = field(default_factory=list)
-    sums: Sums = field(default_factory=Sums)
 
     @classmethod
     def fresh(cls, config: TrainingConfig, device: torch.device) -> "State":
@@ -84,40 +81,12 @@ class State:
             networks = Networks(config.networks)
         networks = networks.to(device, memory_format=torch.channels_last)
         return cls(
-            config, device, networks, Ema(networks, config.ema, warm_up=True), optimisers_of(networks, config, device)
+            config=config,
+            device=device,
+            networks=networks,
+            average=Ema(networks, config.ema, warm_up=True),
+            optimisers=optimisers_of(networks, config, device),
         )
-
-    def save(self, checkpoints: Checkpoints, name: str = "") -> None:
-        """As the numbered checkpoint of this iteration, or under a name."""
-        tensors, numbers = pack(self._parts())
-        if broken := [key for key, value in tensors.items() if not value.isfinite().all()]:
-            raise NonFiniteLoss(
-                f"iteration {self.iteration}: expected finite weights, got others in {', '.join(broken[:5])}: the last "
-                "update's gradient was not finite. The last checkpoint stays; lower the learning rate",
-                {},
-                self.iteration,
-                broken,
-            )
-        content = {"parts": numbers, "best": self.best, "records": self.records, "sums": self.sums.state_dict()}
-        given = (self.iteration, tensors, content | {"config": self.config.plain()})
-        checkpoints.save_as(name, *given) if name else checkpoints.save(*given)
-
-    def resume(self, checkpoints: Checkpoints, name: str = "") -> bool:
-        """Go on from the newest intact checkpoint, or from a named one; False where there is none."""
-        if name and not checkpoints.has(name):
-            return False
-        if (checkpoint := checkpoints.load(name) if name else checkpoints.latest()) is None:
-            return False
-        changed = changed_settings(checkpoint.state["config"], self.config.plain())
-        if changed:
-            raise ValueError(
-                f"{checkpoints.folder}: its checkpoints were trained with other settings ({'; '.join(changed)}); "
-                "give the same ones to go on, or an empty folder to start anew"
-            )
-        unpack(self._parts(), checkpoint.tensors, checkpoint.state["parts"])
-        self.iteration, self.best = checkpoint.step, checkpoint.state["best"]
-        self.records, self.sums = checkpoint.state["records"], Sums.of(checkpoint.state["sums"], self.device)
-        return True
 
     def set_rates(self) -> None:
         """The learning rates of the present iteration."""
@@ -126,7 +95,8 @@ class State:
             for group in optimiser.param_groups:
                 group["lr"] = share * _rate(config, name)
 
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
+        """Networks, their average and the optimisers."""
         optimisers = {f"{name}_adam": optimiser for name, optimiser in vars(self.optimisers).items()}
         return {"networks": self.networks, "average": self.average, **optimisers}
 

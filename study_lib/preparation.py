@@ -15,6 +15,9 @@ from study_lib.intensity import Normaliser
 from study_lib.manifest import Manifest
 from study_lib.volume import load_volume, resample
 
+# Of a brain's voxels, on the faces of the grid: a brain that ends at a face shows a section there.
+LARGEST_CUT_SHARE = 0.005
+
 
 @dataclass(frozen=True)
 class PreparedScan:
@@ -45,6 +48,27 @@ def prepare_scan(cohort: Manifest, row: pd.Series, grid: Grid) -> PreparedScan:
     )
     head = np.asarray(resample(image, grid).dataobj, dtype=np.float32)
     return PreparedScan(row["subject"], row["session"], row["site"], head, inside)
+
+
+def placed_scan(cohort: Manifest, row: pd.Series, grid: Grid) -> tuple[PreparedScan, bool]:
+    """The scan on the grid; where the brain lies off it, on one of its shape around the brain, and True."""
+    scan = prepare_scan(cohort, row, grid)
+    if not is_cut(scan.mask):
+        return scan, False
+    mask = brain_mask(load_volume(cohort.path(row, "t1w")), cohort.path(row, "t1w_mask") if row["t1w_mask"] else None)
+    scan = prepare_scan(cohort, row, Grid.around(mask, min(grid.spacing_mm), grid.shape))
+    if is_cut(scan.mask):
+        raise ValueError(
+            f"the brain does not fit into the grid of {grid.shape} voxels of {min(grid.spacing_mm):g} mm; "
+            "check mask and affine, or give a larger grid"
+        )
+    return scan, True
+
+
+def is_cut(mask: np.ndarray) -> bool:
+    """Whether a brain goes on past the grid, or lies off it: too much of it lies on the grid's faces."""
+    faces = sum(int(mask.take(end, axis=axis).sum()) for axis in range(3) for end in (0, -1))
+    return not mask.any() or faces > LARGEST_CUT_SHARE * mask.sum()
 
 
 def prepare_scans(cohort: Manifest, rows: pd.DataFrame, grid: Grid, n_jobs: int = 1) -> list[PreparedScan]:

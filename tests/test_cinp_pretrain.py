@@ -1,16 +1,14 @@
 """The pre-training loop: stopped anywhere and called again, it ends in the same weights; several ranks train as one."""
 
 import itertools
-import json
 import math
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from resumed_runs import alone, content, expect_same_end, served, timeless, undisturbed
 from small_cinp import CALM, STILL, TRAINING
 from small_pairs import halves, people, write_store
 
@@ -23,7 +21,6 @@ from cinp_lib.retrieval import retrieval
 from cinp_lib.validation import reconstruction_error, validation_scores
 from study_lib.training import CALL_AGAIN, Checkpoints, NonFiniteLoss, Ranks
 
-MACHINE = {"pairs_per_second"}  # the rest of a record is the same on every run
 KILLED = -signal.SIGKILL
 CPU = torch.device("cpu")
 
@@ -34,58 +31,21 @@ def stores(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    """One rank and one thread: bits depend on the number of threads."""
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def one_rank_and_thread(monkeypatch):
+    with alone(monkeypatch):
+        yield
 
 
 @pytest.fixture(scope="module")
 def ask(repository, tmp_path_factory):
-    """Training in processes of their own; see cinp_runs."""
-    call = [sys.executable, str(repository / "tests" / "cinp_runs.py"), str(tmp_path_factory.mktemp("served"))]
-    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-
-        def request(folder, **wanted):
-            server.stdin.write(json.dumps({"folder": str(folder), **wanted}) + "\n")
-            server.stdin.flush()
-            return json.loads(server.stdout.readline())
-
+    """Training in processes of their own."""
+    with served(repository / "tests" / "cinp_runs.py", tmp_path_factory.mktemp("served")) as request:
         yield request
-        server.stdin.close()
 
 
 @pytest.fixture(scope="module")
 def whole(ask, tmp_path_factory):
-    """A run that nothing disturbs: folder, records, CPU seconds."""
-    folder = tmp_path_factory.mktemp("whole")
-    answer = ask(folder)
-    assert answer["codes"] == [0]
-    return folder, *(answer["said"][0][name] for name in ("records", "seconds"))
-
-
-def timeless(records):
-    return [{name: value for name, value in record.items() if name not in MACHINE} for record in records]
-
-
-def content(folder, name=""):
-    checkpoints = Checkpoints(folder / "checkpoints")
-    return checkpoints.load(name) if name else checkpoints.latest()
-
-
-def expect_same_end(folder, other):
-    """Weights, optimiser and records of the last and of the best state, bit by bit."""
-    for name in ("", "best"):
-        one, two = content(folder, name), content(other, name)
-        assert one.step == two.step
-        assert one.tensors.keys() == two.tensors.keys()
-        assert [key for key in two.tensors if not torch.equal(one.tensors[key], two.tensors[key])] == []
-        assert timeless(one.state["records"]) == timeless(two.state["records"])
-        assert one.state["best"] == two.state["best"]
+    return undisturbed(ask, tmp_path_factory.mktemp("whole"))
 
 
 def train(stores, folder, **changes):

@@ -100,16 +100,15 @@ def radius_metrics(radii: pd.DataFrame, main: str, settings: BootstrapSettings |
         stem = f"radius_{row['sites']}_{row['hemisphere']}"
         result |= {f"{stem}_{n}": row[f"{n}_mm"] for n in _KINDS if f"{n}_mm" in row}
     own = paired(radii, main)
-    result["radius_correlation"] = bootstrap(correlation(own["source_mm"], own["transferred_mm"]), own["subject"]).value
-    if "truth_mm" not in radii:
-        return result
-    both = own[["transferred_mm", "truth_mm"]]
-    for name, statistic in (
-        ("radius_correlation_truth", correlation(*both.to_numpy().T)),
-        ("radius_icc", intraclass_correlation(both.to_numpy())),
-    ):
+    agreements = {"radius_correlation": correlation(own["source_mm"], own["transferred_mm"])}
+    if "truth_mm" in radii:
+        both = own[["transferred_mm", "truth_mm"]].to_numpy()
+        agreements |= {"radius_correlation_truth": correlation(*both.T), "radius_icc": intraclass_correlation(both)}
+    for name, statistic in agreements.items():
         interval = bootstrap(statistic, own["subject"], settings=settings)
         result |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    if "truth_mm" not in radii:
+        return result
     for row in error_table(radii, settings).itertuples():
         name = f"radius_error_percent_{'after' if row.method == main else row.method}"
         result |= {name: row.error_percent, f"{name}_bias": row.bias_percent}

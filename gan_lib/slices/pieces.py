@@ -10,17 +10,13 @@ import pandas as pd
 
 from gan_lib.slices.box import PLANES, SliceBox
 from gan_lib.slices.rows import exclusion
-from study_lib.brain_mask import brain_mask
 from study_lib.files import atomic_path
 from study_lib.grid import Grid
 from study_lib.intensity import Normaliser
 from study_lib.manifest import Manifest
-from study_lib.preparation import PreparedScan, prepare_scan
-from study_lib.volume import load_volume
+from study_lib.preparation import placed_scan
 
 VERSION = 1  # goes up when the same inputs give other slices
-# Of a brain's voxels, on the faces of the grid: a brain that ends at a face shows a section there.
-LARGEST_CUT_SHARE = 0.005
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ def make_piece(cohort: Manifest, row: pd.Series, grid: Grid, normaliser: Normali
     if path.is_file():
         return None
     try:
-        scan, centred = _placed(cohort, row, grid)
+        scan, centred = placed_scan(cohort, row, grid)
         box = SliceBox.covering(scan.mask)
         image = box.crop(scan.normalised(normaliser))
     except MemoryError:
@@ -83,27 +79,6 @@ def slice_areas(mask: np.ndarray) -> dict[str, np.ndarray]:
     """Voxels of an axial stack of masks in each slice of each plane."""
     along = {plane: PLANES["axial"].index(order[0]) for plane, order in PLANES.items()}
     return {plane: mask.sum(tuple({0, 1, 2} - {axis}), dtype=np.int32) for plane, axis in along.items()}
-
-
-def is_cut(mask: np.ndarray) -> bool:
-    """Whether a brain goes on past the grid, or lies off it: too much of it lies on the grid's faces."""
-    faces = sum(int(mask.take(end, axis=axis).sum()) for axis in range(3) for end in (0, -1))
-    return not mask.any() or faces > LARGEST_CUT_SHARE * mask.sum()
-
-
-def _placed(cohort: Manifest, row: pd.Series, grid: Grid) -> tuple[PreparedScan, bool]:
-    """The scan on the grid; where the brain lies off it, on a grid of the same shape around the brain."""
-    scan = prepare_scan(cohort, row, grid)
-    if not is_cut(scan.mask):
-        return scan, False
-    mask = brain_mask(load_volume(cohort.path(row, "t1w")), cohort.path(row, "t1w_mask") if row["t1w_mask"] else None)
-    scan = prepare_scan(cohort, row, Grid.around(mask, min(grid.spacing_mm), grid.shape))
-    if is_cut(scan.mask):
-        raise ValueError(
-            f"the brain does not fit into the grid of {grid.shape} voxels of {min(grid.spacing_mm):g} mm; "
-            "check mask and affine, or give a larger grid"
-        )
-    return scan, True
 
 
 def _identity(path: Path) -> list:
