@@ -1,4 +1,4 @@
-"""States of the scans: made once for the same scans and model, with baselines that know training scans only."""
+"""States of the scans: made once for the same scans and model."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from tiny_models import brain, tiny_model
 
-from gan_lib.baselines import BASELINES
+from gan_lib.baseline_fits import fit_baselines
 from gan_lib.harmonize import Harmonizer
 from gan_lib.site_classifier import gathering
 from gan_lib.site_classifier.examples import SliceChoice
@@ -71,14 +71,12 @@ def test_a_harmonised_state_is_the_translation_of_the_targets_own_scans_too(coho
         assert np.abs(own.astype(float) - made["before"].images[made["before"].subjects == scan.subject]).max() > 0.01
 
 
-def test_baselines_are_fitted_on_the_targets_training_scans_alone(cohort, harmonizer):
+def test_a_baseline_s_state_is_its_own_transform_towards_the_target(cohort, harmonizer):
     model = harmonizer.model.config
-    states = gathering.baseline_states(cohort, cohort.table, harmonizer, "SMC", ("nyul",))
-    scans = prepare_scans(cohort, cohort.table, model.grid)
-    visit = next(gathering.visits_of(cohort, cohort.table.iloc[3:4], model.grid, model.normaliser))[0]
-    own = [scan for scan in scans if scan.site == "SMC"][:2]
-    columns = [s.head for s in own], [s.mask for s in own], [s.subject for s in own], ["SMC"] * 2
-    fitted = BASELINES["nyul"]().fit(*columns, "SMC")
-    assert np.array_equal(states["nyul"](visit), fitted.transform(visit.scan.head, visit.mask))
-    with pytest.raises(ValueError, match="target 'GMC': no training scans; choose one of ADNI, SMC"):
-        gathering.baseline_states(cohort, cohort.table, harmonizer, "GMC", ("nyul",))
+    visits = [visit for visit, _ in gathering.visits_of(cohort, cohort.table, model.grid, model.normaliser)]
+    fits = fit_baselines([visit.scan for visit in visits], ["nyul", "z_score"])
+    states = gathering.baseline_states(fits, "SMC")
+    assert list(states) == ["nyul", "z_score"]
+    for name, method in states.items():
+        expected = fits[name]["SMC"].transform(visits[0].scan.head, visits[0].mask)
+        assert np.array_equal(method(visits[0]), expected)

@@ -2,18 +2,18 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from gan_lib.baseline_fits import Fits, fit_baselines
+from gan_lib.baseline_fits import Fits
 from gan_lib.harmonize import Harmonizer
 from gan_lib.site_classifier.examples import Method, SiteSlices, SliceChoice, gather, visits_of
 from gan_lib.slices.pieces import digest_of, piece_key
 from gan_lib.travelling import by_target
 from study_lib.files import atomic_write_text
 from study_lib.manifest import Manifest
-from study_lib.preparation import prepare_scans
 
 BEFORE = "before"
 
@@ -59,21 +59,11 @@ def harmonised_states(harmonizer: Harmonizer, targets: Iterable[str]) -> dict[st
     return states
 
 
-def baseline_states(
-    cohort: Manifest, rows: pd.DataFrame, harmonizer: Harmonizer, target: str, names: Iterable[str], n_jobs: int = 1
-) -> dict[str, Method]:
-    """Baselines towards a target, fitted on its training scans alone."""
-    own = rows[(rows["role"] == "train") & (rows["site"] == target)]
-    if own.empty:
-        raise ValueError(f"target {target!r}: no training scans; choose one of {', '.join(sorted(set(rows['site'])))}")
-    fits = fit_baselines(prepare_scans(cohort, own, harmonizer.model.config.grid, n_jobs), names, n_jobs)
-    return {name: _baseline(fits, name, target) for name in names}
+def baseline_states(fits: Fits, target: str) -> dict[str, Method]:
+    """The scans as every baseline takes them to a target."""
+    return {name: partial(by_target(own), target=target) for name, own in fits.items()}
 
 
 def _translated(harmonizer: Harmonizer, target: str) -> Method:
     style = harmonizer.style(target)
     return lambda visit: harmonizer.translate_prepared(visit.volume, visit.mask, style)
-
-
-def _baseline(fits: Fits, name: str, target: str) -> Method:
-    return lambda visit: by_target(fits[name])(visit, target)
