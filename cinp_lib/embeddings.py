@@ -1,7 +1,7 @@
 """Embeddings of scans and networks: made with a trained model, kept as a pair of files, read back."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def embed_networks(model: Cinp, networks: NetworkArray, batch: int = 256) -> Emb
     return _in_batches(model, len(networks), batch, lambda places: _networks(model, networks[places]))
 
 
-def _in_batches(model: Cinp, number: int, batch: int, embed: object) -> Embeddings:
+def _in_batches(model: Cinp, number: int, batch: int, embed: Callable[[np.ndarray], torch.Tensor]) -> Embeddings:
     """In eval mode and float32; the model is left in the mode it was in."""
     training = model.training
     model.eval()

@@ -1,6 +1,7 @@
 """Batches of pairs: a pure function of seed and iteration, so that a resumed run sees what it would have seen."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ class PairSampler:
                 f"Choose a batch of at most {small.min()}" + (", or batches across sites" * self.within_site)
             )
 
-    @property
+    @cached_property
     def per_epoch(self) -> int:
         """Batches of an epoch."""
         return int((self.store.table.groupby(self._homes())["family"].nunique() // self.batch).sum())

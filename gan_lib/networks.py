@@ -1,9 +1,7 @@
 """The four networks of the study, after the facts published about StarGAN v2: generator, mapping network, style
 encoder, discriminator. The mapping network, the style encoder and the discriminator have one output branch per site.
 
-Linear steps are put in the order that costs least; the functions computed are those of the plain order (a test
-holds both equal): a 3 x 3 convolution before average pooling is one 4 x 4 convolution of stride 2, one after nearest
-upsampling is one transposed 4 x 4 convolution, and 1 x 1 shortcuts run on the coarser side of a change of scale.
+Their blocks are in `gan_lib.layers`.
 """
 
 import math
@@ -12,20 +10,18 @@ from itertools import pairwise
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-SLOPE = 0.2  # of every LeakyReLU
-HALF = math.sqrt(0.5)  # residual sums keep unit variance
+from gan_lib.layers import EncoderBlock, InstanceNorm, SiteLinear, Sites, StyledBlock, Styles, initialise, relu
+
 BOTTLENECK_SIZE = 16  # the shorter side of the generator's bottleneck, where the image is large enough
 # Images are in [0, 1], background 0; the networks see 3 x - 2. StarGAN v2 has [-1, 1]; with the brain in the middle of
 # [0, 1], as normalisation leaves it, a discriminator learns nothing in 300 iterations, so scaled it learns most.
 SCALE, SHIFT = 3.0, -2.0
 
 Images = Float[Tensor, "batch channel height width"]
-Styles = Float[Tensor, "batch style"]
-Sites = Int[Tensor, " batch"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ class Generator(nn.Module):
         hidden = self.encode(self.stem(with_position(inputs) if self.position else inputs))
         for block in self.decode:
             hidden = block(hidden, styles)
-        out = self.head(_relu(self.norm(hidden)))
+        out = self.head(relu(self.norm(hidden)))
         return images + out if self.residual else out
 
 
@@ -176,95 +172,13 @@ class Trunk(nn.Module):
         self.last = nn.Conv2d(self.features, self.features, left)
 
     def forward(self, images: Images) -> Float[Tensor, "batch feature"]:
-        hidden = self.last(_relu(self.blocks(self.stem(_scaled(images)))))
-        return _relu(rearrange(hidden, "batch feature 1 1 -> batch feature"))
+        hidden = self.last(relu(self.blocks(self.stem(_scaled(images)))))
+        return relu(rearrange(hidden, "batch feature 1 1 -> batch feature"))
 
 
-class EncoderBlock(nn.Module):
-    """Pre-activation residual block, normalised or not, that halves the image or not."""
-
-    def __init__(self, inputs: int, outputs: int, normalised: bool = False, halve: bool = False) -> None:
-        super().__init__()
-        self.halve = halve
-        self.first, self.second = nn.Conv2d(inputs, inputs, 3, padding=1), nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm1, self.norm2 = (InstanceNorm(inputs) if normalised else nn.Identity() for _ in range(2))
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
-
-    def forward(self, images: Tensor) -> Tensor:
-        hidden = _relu(self.norm1(images))
-        hidden = conv_then_halve(hidden, self.first.weight, self.first.bias) if self.halve else self.first(hidden)
-        hidden = self.second(_relu(self.norm2(hidden)))
-        skipped = self.shortcut(functional.avg_pool2d(images, 2) if self.halve else images)
-        return (hidden + skipped) * HALF
-
-
-class StyledBlock(nn.Module):
-    """Residual block whose instance norms are scaled and shifted by the style (AdaIN); doubles the image or not."""
-
-    def __init__(self, inputs: int, outputs: int, style: int, double: bool = False) -> None:
-        super().__init__()
-        self.double = double
-        self.first, self.second = nn.Conv2d(inputs, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.norm1, self.norm2 = StyledNorm(style, inputs), StyledNorm(style, outputs)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
-
-    def forward(self, images: Tensor, styles: Styles) -> Tensor:
-        hidden = _relu(self.norm1(images, styles))
-        hidden = double_then_conv(hidden, self.first.weight, self.first.bias) if self.double else self.first(hidden)
-        hidden = self.second(_relu(self.norm2(hidden, styles)))
-        skipped = self.shortcut(images)
-        skipped = functional.interpolate(skipped, scale_factor=2, mode="nearest") if self.double else skipped
-        return (hidden + skipped) * HALF
-
-
-class InstanceNorm(nn.Module):
-    """Every channel of every image to mean 0 and variance 1, then a learned scale and shift."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return normalise(images, self.weight[None], self.bias[None])
-
-
-class StyledNorm(nn.Module):
-    """AdaIN: the scale 1 + gamma and the shift beta are one linear function of the style."""
-
-    def __init__(self, style: int, channels: int) -> None:
-        super().__init__()
-        self.affine = nn.Linear(style, 2 * channels)
-
-    def forward(self, images: Tensor, styles: Styles) -> Tensor:
-        gamma, beta = self.affine(styles).chunk(2, dim=1)
-        return normalise(images, 1 + gamma, beta)
-
-
-class SiteLinear(nn.Module):
-    """One linear layer per site; only that of each image's own site is computed."""
-
-    def __init__(self, inputs: int, outputs: int, sites: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(sites, outputs, inputs))
-        self.bias = nn.Parameter(torch.zeros(sites, outputs))
-
-    def forward(self, features: Float[Tensor, "batch inputs"], site: Sites) -> Float[Tensor, "batch outputs"]:
-        # index_select, not weight[site]: the gradient of the latter adds in no fixed order when threads are many
-        weight, bias = self.weight.index_select(0, site), self.bias.index_select(0, site)
-        return torch.baddbmm(bias[:, :, None], weight, features[:, :, None])[:, :, 0]
-
-
-def normalise(images: Tensor, scale: Tensor, shift: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """Instance normalisation with a scale and a shift per image and channel (or per channel).
-
-    Seen as one image of batch x channel channels it is batch normalisation, whose kernels read the image least often.
-    """
-    batch, channels = images.shape[:2]
-    flat = rearrange(images, "batch channel height width -> 1 (batch channel) height width")
-    least = torch.promote_types(scale.dtype, torch.float32)  # 16 bits are too few for them
-    scale, shift = (value.to(least).expand(batch, channels).reshape(-1) for value in (scale, shift))
-    flat = functional.batch_norm(flat, None, None, scale, shift, training=True, eps=epsilon)
-    return rearrange(flat, "1 (batch channel) height width -> batch channel height width", batch=batch)
+def count_parameters(network: nn.Module) -> int:
+    """How many numbers training moves."""
+    return sum(p.numel() for p in network.parameters())
 
 
 def with_position(images: Images) -> Images:
@@ -279,43 +193,8 @@ def with_position(images: Images) -> Images:
     return torch.cat([images, place.expand(len(images), -1, -1, -1)], dim=1)
 
 
-def conv_then_halve(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A padded 3 x 3 convolution and 2 x 2 average pooling in one: the mean of four shifted kernels."""
-    kernel = functional.pad(weight, (0, 1, 0, 1)) + functional.pad(weight, (1, 0, 0, 1))
-    kernel = kernel + functional.pad(weight, (0, 1, 1, 0)) + functional.pad(weight, (1, 0, 1, 0))
-    return functional.conv2d(images, kernel / 4, bias, stride=2, padding=1)
-
-
-def double_then_conv(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Nearest upsampling by 2 and a padded 3 x 3 convolution in one: taps that meet the same pixel are summed."""
-    mirrored = weight.flip(2, 3).transpose(0, 1)
-    kernel = functional.pad(mirrored, (0, 1, 0, 1)) + functional.pad(mirrored, (1, 0, 0, 1))
-    kernel = kernel + functional.pad(mirrored, (0, 1, 1, 0)) + functional.pad(mirrored, (1, 0, 1, 0))
-    return functional.conv_transpose2d(images, kernel, bias, stride=2, padding=1)
-
-
-def initialise(network: nn.Module) -> None:
-    """He-normal weights by fan-in, zero biases; norms keep scale 1 and shift 0."""
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, a=0, mode="fan_in", nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, SiteLinear):
-            nn.init.normal_(layer.weight, std=math.sqrt(2 / layer.weight.shape[-1]))
-
-
-def count_parameters(network: nn.Module) -> int:
-    """How many numbers training moves."""
-    return sum(p.numel() for p in network.parameters())
-
-
 def _scaled(images: Tensor) -> Tensor:
     return SCALE * images + SHIFT
-
-
-def _relu(hidden: Tensor) -> Tensor:
-    return functional.leaky_relu(hidden, SLOPE)
 
 
 def _widths(first: int, cap: int, levels: int) -> list[int]:

@@ -14,19 +14,14 @@ from torch.nn import functional
 
 from benchmarks.plain_gan import PlainNetworks
 from gan_lib import networks as module
+from gan_lib.layers import EncoderBlock, SiteLinear, StyledBlock, conv_then_halve, double_then_conv, normalise
 from gan_lib.networks import (
     Discriminator,
-    EncoderBlock,
     Generator,
     MappingNetwork,
     NetworkConfig,
-    SiteLinear,
-    StyledBlock,
     StyleEncoder,
-    conv_then_halve,
     count_parameters,
-    double_then_conv,
-    normalise,
 )
 from gan_lib.train_step import Networks
 

@@ -8,7 +8,7 @@ import torch
 from small_gan import NETWORKS, write_stores
 from torch import nn
 
-from gan_lib.networks import SiteLinear
+from gan_lib.layers import SiteLinear
 from gan_lib.train_step import Networks
 from gan_lib.translation import translate_stack, volume_style
 from gan_lib.validation import EVERY, QUANTILES, validation_error
