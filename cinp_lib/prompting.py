@@ -33,8 +33,8 @@ class NetworkPromptClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     n_subsets : r.
-    fraction : share of the networks of every class that is used, rounded; the study's is 0.1. What is left over when
-        these are shared out to r equal subsets is left out.
+    fraction : share of the networks of every class that is used, rounded up; the study's is 0.1. What is left over
+        when these are shared out to r equal subsets is left out.
     n_draws : how many times the networks are shuffled; scores are means over the draws.
     random_state : of the shuffling.
     tau : temperature of `predict_proba`; that of the model, `model.tau`, for probabilities as in training.
@@ -137,6 +137,11 @@ class NetworkPromptClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"y: expected classes that networks were given for ({known}), got {unseen} as well")
         return float(accuracy_score(y, self.predict(image_embeddings, groups), sample_weight=sample_weight))
 
+    def drawn(self, draw: int) -> Int[np.ndarray, " network"]:
+        """Places of the networks that one draw uses, among those given to `fit`."""
+        check_is_fitted(self)
+        return np.concatenate([order[draw, :used] for order, used in zip(self._orders, self.used_, strict=True)])
+
     def own_references(self, groups: Sequence) -> Int[np.ndarray, " subject"]:
         """For each image, how many networks of its own group there are: those that are left out for it."""
         check_is_fitted(self)
@@ -147,9 +152,11 @@ class NetworkPromptClassifier(ClassifierMixin, BaseEstimator):
     def _prompt(self, number: int, order: Orders, without: object = None) -> Prompts:
         """Mean of a class's references in each draw, by one product of shares and networks."""
         used, draws = self._used(number, order, without), len(order)
-        subset = np.repeat(np.arange(self.n_subsets), used // self.n_subsets)
-        shares = np.zeros((draws, self.n_subsets, len(self._networks)))
-        shares[np.arange(draws)[:, None], subset, order[:, :used]] = self.n_subsets / used
+        subsets = self.n_subsets if self.unit_references else 1  # the mean of equal subsets' means is that of all
+        shares = np.zeros((draws, subsets, len(self._networks)))
+        shares[np.arange(draws)[:, None], np.repeat(np.arange(subsets), used // subsets), order[:, :used]] = (
+            subsets / used
+        )
         references = shares @ self._networks
         if self.unit_references:
             references /= np.maximum(np.linalg.norm(references, axis=-1, keepdims=True), np.finfo(float).tiny)
@@ -158,7 +165,7 @@ class NetworkPromptClassifier(ClassifierMixin, BaseEstimator):
     def _used(self, number: int, order: Orders, without: object = None) -> int:
         """How many networks of a class are used: a multiple of r."""
         there = order.shape[1]
-        chosen = int(np.floor(self.fraction * there + 0.5))
+        chosen = int(np.ceil(self.fraction * there - 1e-9))  # 0.1 * 30 is more than 3
         if chosen < self.n_subsets:
             aside = "" if without is None else f" without group {without}"
             raise ValueError(

@@ -41,8 +41,16 @@ def recall(labels: Sequence, predictions: Sequence, of: Hashable) -> Statistic:
 def balanced_accuracy(labels: Sequence, predictions: Sequence) -> Statistic:
     """The mean of the recalls of all classes."""
     labels, predictions = _alike(labels, predictions)
+    return mean_recall(labels, labels == predictions)
+
+
+def mean_recall(labels: Sequence, hits: Sequence[float]) -> Statistic:
+    """The same where every row was answered several times, and `hits` is the share of right answers."""
+    labels, hits = np.asarray(labels), _finite(hits, "mean_recall")
+    if labels.shape != hits.shape:
+        raise ValueError(f"mean_recall: expected one share of hits per label, got {hits.shape} for {labels.shape}")
     own = (labels[:, None] == np.unique(labels)).astype(float)
-    found = own * (labels == predictions)[:, None]
+    found = own * hits[:, None]
     return lambda weights: _ratio(weights @ found, weights @ own).mean(axis=1)
 
 

@@ -1,5 +1,6 @@
 """Network prompting beside loops over draws, subsets and people; scikit-learn's own checks; whom it leaves out."""
 
+import math
 import time
 import warnings
 
@@ -29,7 +30,7 @@ def naive_scores(settings, networks, y, images, own=None, theirs=None):
             for number, label in enumerate(sorted(set(y))):
                 pool = [k for k in range(len(y)) if y[k] == label and (own is None or own[k] != theirs[query])]
                 pool = sorted(pool, key=lambda k, draw=draw: keys[draw, k])
-                chosen = pool[: int(settings.fraction * len(pool) + 0.5)]
+                chosen = pool[: math.ceil(round(settings.fraction * len(pool), 6))]
                 size = len(chosen) // settings.n_subsets
                 similarities = []
                 for subset in range(settings.n_subsets):
@@ -103,7 +104,14 @@ def test_of_what_is_drawn_equal_subsets_are_used_and_the_rest_is_left_out():
     (networks, _), _ = embeddings()
     y = np.repeat(["a", "b"], [16, 7])
     assert NetworkPromptClassifier(3).fit(networks, y).used_.tolist() == [15, 6]
-    assert NetworkPromptClassifier(2, 0.5).fit(networks, y).used_.tolist() == [8, 4]
+    classifier = NetworkPromptClassifier(2, 0.5, n_draws=2, random_state=0).fit(networks, y)
+    assert classifier.used_.tolist() == [8, 4]
+    for draw in range(2):
+        places = classifier.drawn(draw)
+        assert len(set(places)) == 12 and (y[places] == "a").sum() == 8
+        means = [networks[places[y[places] == label]].mean(0) for label in "ab"]
+        assert classifier.prompts_[draw] == pytest.approx(np.array(means))
+    assert NetworkPromptClassifier(1, 0.1).fit(np.ones((60, 2)), np.arange(60) % 2).used_.tolist() == [3, 3]
 
 
 def test_the_margin_of_two_classes_is_the_difference_of_their_scores():

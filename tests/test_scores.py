@@ -14,6 +14,7 @@ from study_lib.scores import (
     intraclass_correlation,
     limits_of_agreement,
     mean,
+    mean_recall,
     recall,
     specificity,
     value_of,
@@ -49,6 +50,16 @@ def test_classification_scores_equal_scikit_learn_on_the_repeated_rows(ours, the
     labels, predictions, _, weights = data()
     expected = [theirs(*repeated(w, labels, predictions)) for w in weights]
     assert ours(labels, predictions)(weights.astype(float)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_mean_recall_of_several_answers_is_the_mean_of_their_balanced_accuracies():
+    labels, predictions, _, weights = data()
+    answers = [predictions, labels, np.roll(predictions, 1), predictions[::-1]]
+    each = [balanced_accuracy(labels, own)(weights.astype(float)) for own in answers]
+    hits = np.mean([labels == own for own in answers], axis=0)
+    assert mean_recall(labels, hits)(weights.astype(float)) == pytest.approx(np.mean(each, axis=0))
+    with pytest.raises(ValueError, match=r"one share of hits per label, got \(2,\) for \(37,\)"):
+        mean_recall(labels, [0.5, 1])
 
 
 def test_specificity_equals_counting_by_hand():
