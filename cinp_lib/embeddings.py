@@ -1,7 +1,7 @@
 """Embeddings of scans and networks: made with a trained model, kept as a pair of files, read back."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from cinp_lib.model import Cinp
-from cinp_lib.pair_store import PairStore
+from cinp_lib.pair_store import PairStore, places_in_batches
 from study_lib.files import atomic_write_bytes, atomic_write_text
 from study_lib.shapes import Embeddings
 from study_lib.shapes import Networks as NetworkArray
@@ -77,7 +77,7 @@ def _in_batches(model: Cinp, number: int, batch: int, embed: Callable[[np.ndarra
     model.eval()
     try:
         with torch.no_grad():
-            done = [embed(places).float().cpu().numpy() for places in _batches(number, batch)]
+            done = [embed(places).float().cpu().numpy() for places in places_in_batches(number, batch)]
     finally:
         model.train(training)
     return np.concatenate(done)
@@ -89,8 +89,3 @@ def _images(model: Cinp, store: PairStore, places: np.ndarray) -> torch.Tensor:
 
 def _networks(model: Cinp, networks: np.ndarray) -> torch.Tensor:
     return model.embed_networks(torch.from_numpy(np.asarray(networks, np.float32)).to(model.log_tau.device))
-
-
-def _batches(number: int, batch: int) -> Iterator[np.ndarray]:
-    for start in range(0, number, batch):
-        yield np.arange(start, min(start + batch, number))

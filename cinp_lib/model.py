@@ -19,6 +19,7 @@ from cinp_lib.image_config import ImageEncoderConfig
 from cinp_lib.image_encoder import ImageDecoder, ImageEncoder
 from cinp_lib.masking import apply_mask
 from cinp_lib.network_encoder import NetworkEncoder, NetworkEncoderConfig
+from cinp_lib.voxel_standardiser import VoxelStandardiser
 
 Volumes = Float[Tensor, "batch 1 x y z"]
 Masks = Bool[Tensor, "batch 1 x y z"]
@@ -37,7 +38,9 @@ class ModelConfig:
     embedding: int = 768  # the study's
     standardise: bool = True  # features over the batch, before the projections
     feature_dropout: float = 0.0  # of standardised features
-    mask_fill: float = 0.0  # what hidden voxels hold; 0 is the background's value
+    # Volumes by their distance from the training volumes' mean, voxel by voxel; not in the study.
+    voxelwise: bool = False
+    mask_fill: float = 0.0  # what hidden voxels hold; 0 is the background's value, or with `voxelwise` the mean
     tau: float = 0.07  # at the start; the study's is not known
     tau_limits: tuple[float, float] = (0.01, 1.0)
     # The study's matching layer sees v and w side by side. Linear in both, it cannot see whether they fit each other:
@@ -93,6 +96,7 @@ class Cinp(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.voxels = VoxelStandardiser(config.image.size) if config.voxelwise else None
         self.image_encoder, self.decoder = ImageEncoder(config.image), ImageDecoder(config.image)
         self.network_encoder = NetworkEncoder(config.network)
         shared = config.embedding, config.standardise, config.feature_dropout
@@ -113,11 +117,13 @@ class Cinp(nn.Module):
 
         `masks` None: I alone. `masked`: the volumes that the masks belong to, if not to all of them in order.
         """
+        volumes = volumes if self.voxels is None else self.voxels(volumes)
         if masks is None:
             return Views(self.image_encoder(volumes).pooled, None)
         own, chosen = len(volumes), volumes if masked is None else volumes[list(masked)]
         seen = self.image_encoder(torch.cat([volumes, apply_mask(chosen, masks, self.config.mask_fill)]))
-        return Views(seen.pooled[:own], self.decoder(seen.grid[own:]))
+        rebuilt = self.decoder(seen.grid[own:])
+        return Views(seen.pooled[:own], rebuilt if self.voxels is None else self.voxels.restore(rebuilt))
 
     def align(self, image_features: Features, network_features: Features) -> tuple[Features, Features]:
         """v_I and w_N of a whole batch of features."""

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-BOTTLENECK = 32  # of the fully connected layers before the readout
 Networks = Float[Tensor, "batch region region"]
 Missing = Bool[Tensor, "batch region"]
 
@@ -26,12 +25,13 @@ class NetworkEncoderConfig:
     heads: int = 4
     hidden: int = 1024  # of the layers between attentions
     clusters: int = 100
+    bottleneck: int = 32  # of the fully connected layers before the readout
     reduced: int = 8  # numbers that are left of every cluster
     embedding: int = 768
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("regions", "layers", "heads", "hidden", "clusters", "reduced", "embedding"):
+        for name in ("regions", "layers", "heads", "hidden", "clusters", "bottleneck", "reduced", "embedding"):
             if getattr(self, name) < 1:
                 raise ValueError(f"NetworkEncoderConfig.{name}: expected at least 1, got {getattr(self, name)}")
         if self.regions % self.heads:
@@ -59,7 +59,7 @@ class NetworkEncoder(nn.Module):
             nn.TransformerEncoderLayer(config.regions, config.heads, config.hidden, config.dropout, batch_first=True)
             for _ in range(config.layers)
         )
-        self.readout = Readout(config.regions, config.clusters)
+        self.readout = Readout(config.regions, config.clusters, config.bottleneck)
         self.reduce = nn.Linear(config.regions, config.reduced)
         self.head = nn.Linear(config.clusters * config.reduced, config.embedding)
 
@@ -101,15 +101,15 @@ class NetworkEncoder(nn.Module):
 class Readout(nn.Module):
     """OCRead: regions are summed up by clusters, whose orthonormal centres are not trained."""
 
-    def __init__(self, regions: int, clusters: int) -> None:
+    def __init__(self, regions: int, clusters: int, bottleneck: int) -> None:
         super().__init__()
         flat = regions * regions
         self.mix = nn.Sequential(
-            nn.Linear(flat, BOTTLENECK),
+            nn.Linear(flat, bottleneck),
             nn.LeakyReLU(),
-            nn.Linear(BOTTLENECK, BOTTLENECK),
+            nn.Linear(bottleneck, bottleneck),
             nn.LeakyReLU(),
-            nn.Linear(BOTTLENECK, flat),
+            nn.Linear(bottleneck, flat),
         )
         self.register_buffer("centres", nn.init.orthogonal_(torch.empty(clusters, regions)))
 

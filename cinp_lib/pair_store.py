@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -143,3 +144,9 @@ def parts_of(store: PairStore, seed: int = 0, ratios: tuple[int, int, int] = PAR
     split = split_subjects(store.table, ratios, seed, stratify=("role", "site"))[0]
     named = (store.table["subject"].isin(part).to_numpy() for part in (split.train, split.validation, split.test))
     return PairParts(*(store.select(chosen) for chosen in named))
+
+
+def places_in_batches(number: int, size: int) -> Iterator[Places]:
+    """0 to `number`, at most so many at a time."""
+    for start in range(0, number, size):
+        yield np.arange(start, min(start + size, number))

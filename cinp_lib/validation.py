@@ -7,7 +7,7 @@ from cinp_lib import losses
 from cinp_lib.embeddings import embed_pairs
 from cinp_lib.masking import draw_mask
 from cinp_lib.model import Cinp
-from cinp_lib.pair_store import PairStore
+from cinp_lib.pair_store import PairStore, places_in_batches
 from cinp_lib.pretraining_state import PretrainingConfig
 from cinp_lib.retrieval import retrieval
 from study_lib.training import stream
@@ -36,8 +36,7 @@ def reconstruction_error(model: Cinp, store: PairStore, config: PretrainingConfi
     model.eval()
     errors = []
     with torch.no_grad():
-        for start in range(0, len(store), batch):
-            places = np.arange(start, min(start + batch, len(store)))
+        for places in places_in_batches(len(store), batch):
             rngs = [stream(config.seed, "validation masks", int(place)) for place in places]
             drawn = [draw_mask(store.size, config.mask_share, config.mask_block, rng) for rng in rngs]
             device = model.log_tau.device

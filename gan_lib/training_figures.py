@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from jaxtyping import Float32
 from matplotlib.figure import Figure
 
-from gan_lib.figures import training_curves
+from study_lib import curves
 
 PANELS = {
     "discriminator": ("discriminator_real", "discriminator_fake"),
@@ -22,16 +21,7 @@ PANELS = {
 
 def live_curves(records: Sequence[Mapping[str, float]], title: str = "") -> Figure:
     """The losses that the records have, by kind; an empty figure before there are any."""
-    table = pd.DataFrame(list(records))
-    panels = {name: [column for column in columns if column in table] for name, columns in PANELS.items()}
-    panels = {name: columns for name, columns in panels.items() if columns}
-    if not panels:
-        figure, _ = plt.subplots(figsize=(4, 1.2))
-        plt.close(figure)
-        return figure
-    figure = training_curves(table, panels, title=title)
-    plt.close(figure)
-    return figure
+    return curves.live_curves(records, PANELS, title)
 
 
 def slice_rows(

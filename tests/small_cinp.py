@@ -21,7 +21,7 @@ CALM = ModelConfig(
 STILL = AugmentationConfig(noise=0.0, scale=0.0, shift=0.0, flip=0.0)
 # All that a run can do, in few iterations.
 TRAINING = PretrainingConfig(
-    model=MODEL,
+    model=replace(MODEL, voxelwise=True),
     augmentation=AugmentationConfig(edge_noise=0.1, edge_dropout=0.1),
     iterations=8,
     batch=6,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from small_cinp import CALM, STILL, TRAINING
-from small_pairs import Person, people, write_store
+from small_pairs import PAIRS, Person, people, write_store
 
 from cinp_lib import losses
 from cinp_lib.augmentation import augmented_networks, augmented_volumes, replayed
@@ -28,6 +28,8 @@ def store(tmp_path_factory):
 
 def state_of(dtype=torch.float64, **changes):
     state = State.fresh(replace(TRAINING, **changes), CPU)
+    if state.model.voxels is not None:
+        state.model.voxels.fit([np.random.default_rng(0).uniform(0.1, 0.9, (5, *PAIRS.size))])
     state.model.to(dtype).train()
     state.iteration = 5
     return state

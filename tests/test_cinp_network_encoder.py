@@ -72,7 +72,7 @@ def test_the_readout_is_that_of_loops_over_regions_and_clusters(encoder):
 
 
 def test_centres_are_orthonormal_the_first_too_and_not_trained():
-    readout = Readout(116, 100)
+    readout = Readout(116, 100, 32)
     torch.testing.assert_close(readout.centres @ readout.centres.T, torch.eye(100), rtol=0, atol=1e-5)
     assert "centres" in readout.state_dict() and "centres" not in dict(readout.named_parameters())
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from resumed_runs import alone, content, expect_same_end, served, timeless, undisturbed
-from small_cinp import CALM, STILL, TRAINING
+from small_cinp import CALM, MODEL, STILL, TRAINING
 from small_pairs import halves, people, write_store
 
 from cinp_lib.losses import LossWeights
@@ -205,7 +205,7 @@ def test_the_validation_is_on_other_people_in_one_gallery(whole, stores):
 
 
 def test_a_loss_that_is_no_number_names_step_and_subject_and_leaves_the_last_checkpoint(stores, tmp_path):
-    config = replace(TRAINING, save_every=1, augmentation=STILL)
+    config = replace(TRAINING, save_every=1, augmentation=STILL, model=MODEL)
     sampler = PairSampler(stores[0], config.batch, config.seed)
     drawn = [set(sampler.draw(step).tolist()) for step in range(config.iterations)]
     step = next(n for n in range(1, 8) if drawn[n] - set().union(*drawn[:n]))

@@ -59,16 +59,6 @@ def test_reformats_show_both_planes_and_the_jumps_of_every_stack():
     assert [len(ax.images) for ax in figure.axes] == [1, 1, 0, 1, 1, 0]
 
 
-def test_training_curves_draw_columns_that_are_recorded_less_often_too():
-    records = pd.DataFrame({"iteration": [10, 20, 30, 40], "cycle": [4.0, 3, 2, 1], "error": [np.nan, 2, np.nan, 1]})
-    figure = figures.training_curves(records, {"all": ["cycle", "error"]}, smooth=1)
-    lines = {line.get_label(): line for line in figure.axes[0].lines}
-    assert lines["error"].get_xdata().tolist() == [20, 40] and lines["error"].get_ydata().tolist() == [2, 1]
-    assert len(figures.training_curves(records).axes) == 2
-    with pytest.raises(KeyError, match="the records have no style; they have iteration, cycle, error"):
-        figures.training_curves(records, {"style": ["style"]})
-
-
 def institution_rows():
     rows = []
     for site in SITES:

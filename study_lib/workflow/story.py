@@ -117,6 +117,14 @@ STORY = Story(
             minutes={"smoke": 2, "demo": 16},
             all_cores=True,
         ),
+        Notebook(
+            name="07_cinp_pretraining",
+            title="CINP pre-training",
+            question="Do images learn from networks?",
+            needs=(COHORT, "01_data_curation", "02_fcn_construction"),
+            minutes={"smoke": 1, "demo": 9},
+            all_cores=True,
+        ),
     ),
 )
 COHORT_MINUTES = {"smoke": 1, "demo": 5}
