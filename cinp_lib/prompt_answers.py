@@ -57,6 +57,10 @@ class Answers:
         """Balanced accuracy, mean over draws, and its interval over subjects, drawn within classes."""
         return bootstrap(self._balanced_accuracy(), self.table["subject"], self.labels, settings)
 
+    def value(self) -> float:
+        """Balanced accuracy, mean over draws."""
+        return scores.value_of(self._balanced_accuracy(), len(self.table))
+
     def over_draws(self) -> Float[np.ndarray, "draw fold"]:
         """Balanced accuracy of every draw within every fold: draws of different folds have nothing in common."""
         hits, folds = self.hits, self.table.groupby("fold", sort=False).indices.values()
@@ -67,8 +71,7 @@ class Answers:
         """Where the middle share of draws lies, people and folds being the same."""
         draws = self.over_draws()
         deviations = np.quantile(draws - draws.mean(axis=0), [(1 - share) / 2, (1 + share) / 2])
-        everybody = np.ones((1, len(self.table)))
-        return tuple((self._balanced_accuracy()(everybody)[0] + deviations).tolist())
+        return tuple((self.value() + deviations).tolist())
 
     def minus(self, other: "Answers", settings: BootstrapSettings | None = None) -> Interval:
         """How much better than another method on the same people and folds."""

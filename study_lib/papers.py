@@ -64,3 +64,14 @@ def cinp_gains() -> pd.DataFrame:
     """By how many points of accuracy CINP beats the best sMRI-based model."""
     rows = [("ABIDE", 1.46), ("ADHD-200", 1.26), ("SRPBS", 1.21)]
     return pd.DataFrame(rows, columns=["data_set", "points"])
+
+
+def cinp_prompting() -> pd.DataFrame:
+    """What is known of network prompting in CINP and its ablation (Table 3); its accuracies are not."""
+    rows = [
+        ("reference networks used in the evaluation", "10 % of each class"),
+        ("number of subsets r, networks n of a class", "not known"),
+        ("accuracies of Table 3", "not known"),
+        ("draws of references", "not known"),
+    ]
+    return pd.DataFrame(rows, columns=["setting", "value"])

@@ -24,3 +24,9 @@ def test_the_harmonisation_study_has_8133_subjects_of_four_databases():
 def test_the_three_gains_of_cinp_are_those_of_its_abstract():
     assert papers.cinp_gains()["points"].tolist() == [1.46, 1.26, 1.21]
     assert set(papers.cinp_data_sets()["use"]) == {"pre-training", "evaluation"}
+
+
+def test_what_the_paper_does_not_tell_of_prompting_is_not_given_a_number():
+    table = papers.cinp_prompting().set_index("setting")["value"]
+    assert table["reference networks used in the evaluation"] == "10 % of each class"
+    assert (table.drop("reference networks used in the evaluation") == "not known").all()
