@@ -34,7 +34,8 @@ class Task:
     @property
     def y(self) -> np.ndarray:
         """The class of each person, as a number."""
-        return np.array([self.classes.index(name) for name in self.table["diagnosis"]])
+        classes = self.classes
+        return np.array([classes.index(name) for name in self.table["diagnosis"]])
 
     def splits(self, repeats: int, seed: int = 0) -> list[Split]:
         """Repeated 7:2:1, families whole, balanced over classes and sites."""
