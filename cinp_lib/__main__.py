@@ -1,4 +1,4 @@
-"""`python -m cinp_lib pretrain` and `python -m cinp_lib embed`; `--help` after either says more."""
+"""`python -m cinp_lib pretrain`, `embed` and `ablate`; `--help` after each says more."""
 
 import typer
 
@@ -20,6 +20,14 @@ def pretrain(context: typer.Context) -> None:
 def embed(context: typer.Context) -> None:
     """The same for embeddings."""
     from cinp_lib.embed_command import main
+
+    main(context.args)
+
+
+@app.command("ablate", help="Train and judge a variant of pre-training.", add_help_option=False, context_settings=FREE)
+def ablate(context: typer.Context) -> None:
+    """The same for Table 4."""
+    from cinp_lib.ablate_command import main
 
     main(context.args)
 

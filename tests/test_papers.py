@@ -30,3 +30,9 @@ def test_what_the_paper_does_not_tell_of_prompting_is_not_given_a_number():
     table = papers.cinp_prompting().set_index("setting")["value"]
     assert table["reference networks used in the evaluation"] == "10 % of each class"
     assert (table.drop("reference networks used in the evaluation") == "not known").all()
+
+
+def test_what_the_paper_does_not_tell_of_the_loss_ablation_is_not_given_a_number():
+    table = papers.cinp_loss_ablation().set_index("setting")["value"]
+    assert table["which combinations, and their accuracies"] == "not known"
+    assert table["weights of MIM and INM"] == "alpha = beta = 1"
