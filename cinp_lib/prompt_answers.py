@@ -71,7 +71,7 @@ class Answers:
         """Where the middle share of draws lies, people and folds being the same."""
         draws = self.over_draws()
         deviations = np.quantile(draws - draws.mean(axis=0), [(1 - share) / 2, (1 + share) / 2])
-        return tuple((self.value() + deviations).tolist())
+        return tuple(np.clip(self.value() + deviations, 0, 1).tolist())
 
     def minus(self, other: "Answers", settings: BootstrapSettings | None = None) -> Interval:
         """How much better than another method on the same people and folds."""

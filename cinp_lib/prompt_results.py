@@ -53,9 +53,10 @@ def few_beat_all(study: PromptStudy, few: str = HEADLINE, everything: str = "pro
 
 
 def left_of_oracle(study: PromptStudy, method: str = HEADLINE) -> float:
-    """How much of what the oracle has over chance a method has."""
-    own, most = (study.answers[name].interval().value for name in (method, ORACLE))
-    return (own - 1 / len(study.task.classes)) / (most - 1 / len(study.task.classes))
+    """How much of what the oracle has over chance a method has; NaN where these few people give it nothing."""
+    chance = 1 / len(study.task.classes)
+    own, most = (study.answers[name].value() - chance for name in (method, ORACLE))
+    return own / most if most > 0 else float("nan")
 
 
 def prompt_metrics(table: pd.DataFrame, studies: Studies, uncoupled: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -67,7 +68,7 @@ def prompt_metrics(table: pd.DataFrame, studies: Studies, uncoupled: Mapping[str
     for task, study in studies.items():
         metrics[f"{task}_chance"] = 1 / len(study.task.classes)
         metrics[f"{task}_few_beat_all"] = few_beat_all(study)
-        if ORACLE in study.answers:
+        if ORACLE in study.answers and np.isfinite(left_of_oracle(study)):
             metrics[f"{task}_prompt_share_of_oracle"] = left_of_oracle(study)
         if task in uncoupled:
             metrics[f"{task}_prompt_uncoupled_balanced_accuracy"] = float(np.mean(uncoupled[task]))
