@@ -23,6 +23,19 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """A real browser; tests on it skip where there is none."""
+    from browser import Browser, find_chromium
+
+    executable = find_chromium()
+    if executable is None:
+        pytest.skip("no browser: install chromium, or name one in CHROMIUM")
+    opened = Browser(executable)
+    yield opened
+    opened.close()
+
+
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
     """The manifest of a small phantom cohort, made once for all test processes; read it, do not change it."""

@@ -14,6 +14,8 @@ from study_lib.workflow.parameters import checked_parameters, declared_parameter
 __all__ = ["NotebookFailure", "run_notebook", "source_digest"]
 
 CELL_FAILED, TIMED_OUT, KERNEL_DIED = 1, 124, 138  # 1 and 138 are papermill's, 124 is timeout(1)'s
+CALL_AGAIN = 75  # that of `study_lib.training.interruption`, whose package takes seconds to import
+WIDGET = "application/vnd.jupyter.widget-view+json"
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -73,7 +75,8 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any], timeout: 
             config=Config({"KernelManager": {"transport_encryption": "auto"}}),
         )
     except papermill.PapermillExecutionError as error:
-        raise NotebookFailure(_cell_error(error), CELL_FAILED) from error
+        code = CALL_AGAIN if error.ename == "CallAgain" else CELL_FAILED
+        raise NotebookFailure(_cell_error(error), code) from error
     except CellTimeoutError as error:
         raise NotebookFailure(f"a cell took longer than {timeout} s: {error}", TIMED_OUT) from error
     except DeadKernelError as error:
@@ -128,8 +131,8 @@ def _logging_to(log: Path) -> Iterator[logging.Logger]:
 
 @contextmanager
 def _batch_environment() -> Iterator[None]:
-    """The kernel inherits these: few progress lines, no debugger warning at its start."""
-    batch = {"TQDM_MININTERVAL": "30", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    """The kernel inherits these: few progress lines, no debugger warning at its start, nothing to turn by hand."""
+    batch = {"TQDM_MININTERVAL": "30", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "STUDY_BATCH": "1"}
     before = {name: os.environ.get(name) for name in batch}
     os.environ.update(batch)
     try:
@@ -140,8 +143,19 @@ def _batch_environment() -> Iterator[None]:
 
 
 def notebook_html(executed: str | Path) -> str:
-    """An executed notebook as one web page that asks nothing of the network."""
+    """An executed notebook as one web page that asks nothing of the network.
+
+    Progress bars are left out: they are widgets, whose code a page would fetch, and show nothing after the run.
+    """
+    import nbformat
     from nbconvert import HTMLExporter
 
-    page, _ = HTMLExporter(mathjax_url="", require_js_url="").from_filename(str(executed))
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    page, _ = HTMLExporter(mathjax_url="", require_js_url="").from_notebook_node(
+        notebook, resources={"metadata": {"name": Path(executed).stem}}
+    )
     return page

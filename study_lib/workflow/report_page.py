@@ -1,48 +1,22 @@
 """The report as HTML: no scripts, no requests, readable on a phone, aloud, in the dark, and on paper."""
 
 import re
+from collections.abc import Callable
 from html import escape
+from itertools import groupby
 from typing import Any
+
+from study_lib.workflow.report_exhibits import data_uri, png_size
+from study_lib.workflow.report_style import STYLE
 
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
 SHOWN_ROWS = 30  # longer tables are cut here; the CSV beside them has every row
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #57606a; --line: #d0d7de;
-  --tint: #f3f5f7; --link: #0b57d0; --bad: #b42318; --good: #1a7f37; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --paper: #14171a; --soft: #a3adb8;
-  --line: #3a424a; --tint: #1d2227; --link: #8ab4f8; --bad: #ff8a80; --good: #7ee2a0; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1rem; color: var(--ink); background: var(--paper);
-  font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.7rem; line-height: 1.2; }
-h2 { font-size: 1.35rem; } h3 { font-size: 1.1rem; margin: 0 0 .5rem; }
-a { color: var(--link); } a:focus-visible, summary:focus-visible, .scroll:focus-visible
-  { outline: 3px solid var(--link); outline-offset: 2px; }
-.skip { position: absolute; left: -99rem; } .skip:focus { position: static; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 1rem 0; }
-dt { color: var(--soft); } dd { margin: 0; min-width: 0; }
-nav ol { list-style: none; padding: 0; } nav li { margin: .2rem 0; }
-section { border-top: 1px solid var(--line); margin-top: 2rem; }
-.question { font-style: italic; } .facts, figcaption { color: var(--soft); font-size: .95rem; }
-.done { color: var(--good); } .failed { color: var(--bad); font-weight: 600; }
-figure { margin: 1.5rem 0; } figcaption { margin-top: .4rem; }
-figure img { max-width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
-.scroll { overflow-x: auto; max-width: 100%; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; max-width: 28rem; }
-thead th { border-bottom: 2px solid var(--line); white-space: nowrap; }
-.number { text-align: right; white-space: nowrap; }
-pre { overflow-x: auto; background: var(--tint); padding: .8rem; font-size: .85rem; }
-.cohort { background: var(--tint); border: 1px solid var(--line); border-radius: 4px; padding: 0 .35rem;
-  white-space: nowrap; }
-@media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
-@media print { nav, .skip { display: none; } figure { break-inside: avoid; } }
-"""
 
-
-def page(summary: dict[str, str], sections: list[dict[str, Any]]) -> str:
-    """The whole page."""
+def page(
+    summary: dict[str, str], warnings: list[str], studies: list[dict[str, Any]], sections: list[dict[str, Any]]
+) -> str:
+    """The whole page: what ran, the two studies in the papers' order, then every notebook."""
     title = f"Brain MRI studies: report of the {summary['Profile']} run"
     return f"""<!doctype html>
 <html lang="en">
@@ -58,14 +32,20 @@ def page(summary: dict[str, str], sections: list[dict[str, Any]]) -> str:
 <header>
 <h1>{escape(title)}</h1>
 {_pairs(summary)}
-</header>
-<nav aria-label="Notebooks">
-<h2>Notebooks</h2>
+{_warnings(warnings)}</header>
+<div class="columns">
+<nav aria-label="Contents">
+{"".join(_study_entries(study) for study in studies)}<h2>Notebooks</h2>
 <ol>
-{"".join(_entry(section) for section in sections)}</ol>
+{"".join(_notebook_entry(section) for section in sections)}</ol>
 </nav>
-<main id="exhibits">
-{"".join(_section(section) for section in sections)}</main>
+<main id="exhibits" tabindex="-1">
+{"".join(_study(study) for study in studies)}{"".join(_section(section) for section in sections)}</main>
+</div>
+<footer>
+<p>Numbers marked with a cohort were computed in the notebooks of this run; those of a paper are printed by it.
+Nothing here is a medical device.</p>
+</footer>
 </body>
 </html>
 """
@@ -76,10 +56,78 @@ def _pairs(pairs: dict[str, str]) -> str:
     return f"<dl>\n{rows}</dl>"
 
 
-def _entry(section: dict[str, Any]) -> str:
-    state = section["state"]
-    link = f'<a href="#{escape(section["name"])}">{escape(section["heading"])}</a>'
-    return f'<li>{link} <span class="{state.replace(" ", "-")}">({state})</span></li>\n'
+def _warnings(warnings: list[str]) -> str:
+    if not warnings:
+        return ""
+    lines = "".join(f"<li>{escape(warning)}</li>\n" for warning in warnings)
+    return (
+        '<section class="warnings" aria-labelledby="warnings-title">\n'
+        f'<h2 id="warnings-title">Before you read</h2>\n<ul>\n{lines}</ul>\n</section>\n'
+    )
+
+
+def _study_entries(study: dict[str, Any]) -> str:
+    lines = "".join(f"<li>{_anchor(entry['id'], entry['heading'])}</li>\n" for entry in study["exhibits"])
+    return f"<h2>{_anchor(study['id'], study['title'])}</h2>\n<ol>\n{lines}</ol>\n"
+
+
+def _notebook_entry(section: dict[str, Any]) -> str:
+    return f"<li>{_anchor(section['name'], section['heading'])} {_state(section['state'])}</li>\n"
+
+
+def _anchor(place: str, text: str) -> str:
+    return f'<a href="#{escape(place)}">{escape(text)}</a>'
+
+
+def _state(state: str) -> str:
+    return f'<span class="{state.replace(" ", "-")}">({state})</span>'
+
+
+def _study(study: dict[str, Any]) -> str:
+    name = escape(study["id"])
+    parts = [
+        f'<section id="{name}" aria-labelledby="{name}-title">',
+        f'<h2 id="{name}-title">{escape(study["title"])}</h2>',
+        f'<p class="source">{escape(study["source"])}</p>',
+        *(_paper_exhibit(entry) for entry in study["exhibits"]),
+        "</section>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _paper_exhibit(entry: dict[str, Any]) -> str:
+    """What the paper printed, as far as it is known, then ours."""
+    name = escape(entry["id"])
+    parts = [
+        f'<section id="{name}" aria-labelledby="{name}-title">',
+        f'<h3 id="{name}-title">{escape(entry["heading"])}</h3>',
+        f'<p class="note">{escape(entry["note"])}</p>' if entry["note"] else "",
+        _beside(entry["printed"], "In the paper", PAPER_TAG) if entry["printed"] else "",
+        _beside(entry["comparison"], "The paper and ours", f"{PAPER_TAG} {_tag(entry)}") if entry["comparison"] else "",
+        *(f"<p>{_anchor(notebook, notebook)} {_state(state)}</p>" for notebook, state in entry["open"]),
+        *(_exhibit(exhibit, "h4") for exhibit in entry["ours"]),
+        "</section>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+PAPER_TAG = '<span class="cohort paper">source: the paper</span>'
+
+
+def _beside(rows: list[list[str]], title: str, tags: str) -> str:
+    """The paper's numbers with every digit that it prints; column names before a colon become a line of their own."""
+    numeric = _numeric(rows)
+    groups = [name.rpartition(": ")[0] for name in rows[0]]
+    above = "".join(
+        f'<th scope="colgroup" colspan="{len(list(same))}">{escape(group)}</th>'
+        if group
+        else "<td></td>" * len(list(same))
+        for group, same in groupby(groups)
+    )
+    names = _row([name.rpartition(": ")[2] for name in rows[0]], numeric, '<th scope="col"{}>{}</th>', escape)
+    lines = "".join(_row(row, numeric, "<td{}>{}</td>", escape) for row in rows[1:])
+    table = _scrolling((f"<tr>{above}</tr>\n" if any(groups) else "") + names, lines, title)
+    return f"<figure>\n<h4>{title}</h4>\n{table}\n<figcaption>{tags}</figcaption>\n</figure>"
 
 
 def _section(section: dict[str, Any]) -> str:
@@ -89,7 +137,9 @@ def _section(section: dict[str, Any]) -> str:
         f'<h2 id="{name}-title">{escape(section["heading"])}</h2>',
         f'<p class="question">{escape(section["question"])}</p>',
         _status(section),
-        *(_exhibit(exhibit) for exhibit in section["exhibits"]),
+        _above(section["above"]),
+        *(_exhibit(exhibit, "h3") for exhibit in section["exhibits"]),
+        *(_viewer(title, place) for title, place in section["viewers"].items()),
         _metrics(section["metrics"], section["heading"]),
         "</section>",
     ]
@@ -102,9 +152,16 @@ def _status(section: dict[str, Any]) -> str:
     lines = [f'<p class="facts">{"; ".join(part for part in (escape(facts), links) if part)}</p>']
     if section["state"] == "failed":
         lines += ['<p class="failed">This notebook failed.</p>', f"<pre>{escape(section['error'])}</pre>"]
+    elif section["state"] == "running":
+        lines.append(f'<p class="running">Running since {escape(section["begun"])}. Load this page again later.</p>')
     elif section["state"] == "not run":
         lines.append("<p>Not run yet.</p>")
     return "\n".join(lines)
+
+
+def _above(exhibits: list[dict[str, Any]]) -> str:
+    links = ", ".join(_anchor(exhibit["id"], exhibit["title"]) for exhibit in exhibits)
+    return f"<p>Shown with the studies: {links}.</p>" if links else ""
 
 
 def _links(links: dict[str, str], of: str) -> str:
@@ -114,41 +171,71 @@ def _links(links: dict[str, str], of: str) -> str:
     )
 
 
-def _exhibit(exhibit: dict[str, Any]) -> str:
+def _exhibit(exhibit: dict[str, Any], heading: str) -> str:
     """A figure or a table with its title, its cohort, its caption and its files."""
     if exhibit["picture"]:
-        said = ". ".join(text for text in (exhibit["title"], exhibit["caption"]) if text)
-        body = f'<img src="{exhibit["picture"]}" alt="{escape(said)}">'
+        body = _picture(exhibit)
     elif exhibit["rows"]:
         body = _table(exhibit["rows"], exhibit["title"])
     else:
         body = '<p class="failed">The file of this exhibit is missing; run the notebook again.</p>'
-    whose = f"source: {exhibit['source']}" if exhibit.get("source") else f"cohort: {exhibit['cohort']}"
-    cohort = f'<span class="cohort">{escape(whose)}</span>'
-    caption = f"{escape(exhibit['caption'])} {cohort} {_links(exhibit['links'], exhibit['title'])}"
-    title = f"<h3>{escape(exhibit['title'])}</h3>"
-    return f"<figure>\n{title}\n{body}\n<figcaption>{caption}</figcaption>\n</figure>"
+    caption = f"{escape(exhibit['caption'])} {_tag(exhibit)} {_links(exhibit['links'], exhibit['title'])}"
+    title = f"<{heading}>{escape(exhibit['title'])}</{heading}>"
+    return f'<figure id="{escape(exhibit["id"])}">\n{title}\n{body}\n<figcaption>{caption}</figcaption>\n</figure>'
 
 
-def _table(rows: list[list[str]], title: str) -> str:
-    """A table that scrolls by itself; columns that hold numbers only are set flush right."""
-    head, body = rows[0], rows[1 : SHOWN_ROWS + 1]
-    if not body:
-        return "<p>No rows.</p>"
-    numeric = [all(_is_number(row[place]) for row in body) for place in range(len(head))]
-    titles = _row(head, numeric, '<th scope="col"{}>{}</th>')
-    lines = "".join(_row(row, numeric, "<td{}>{}</td>") for row in body)
-    rest = len(rows) - 1 - SHOWN_ROWS
-    more = f"<p>{rest} more rows are in the CSV.</p>" if rest > 0 else ""
+def _tag(exhibit: dict[str, Any]) -> str:
+    """Whose numbers these are."""
+    if exhibit.get("source"):
+        return f'<span class="cohort paper">source: {escape(exhibit["source"])}</span>'
+    return f'<span class="cohort">cohort: {escape(exhibit["cohort"])}</span>'
+
+
+def _picture(exhibit: dict[str, Any]) -> str:
+    """The picture, which leads to its file: there a phone can zoom."""
+    said = ". ".join(text.rstrip(".") for text in (exhibit["title"], exhibit["caption"]) if text) + "."
+    width, height = png_size(exhibit["picture"])
+    size = f' width="{width}" height="{height}"' if width else ""
+    image = f'<img src="{data_uri(exhibit["picture"])}" alt="{escape(said)}"{size} decoding="async">'
+    return f'<a class="picture" href="{escape(exhibit["links"]["PNG"])}">{image}</a>'
+
+
+def _viewer(title: str, place: str) -> str:
+    """An interactive page from the report's own folder, not fetched before somebody comes near it."""
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f"<table><thead>{titles}</thead>\n<tbody>{lines}</tbody></table></div>{more}"
+        f"<details>\n<summary>Interactive: {escape(title)}</summary>\n"
+        f'<p><a href="{escape(place)}">{escape(title)} on a page of its own</a></p>\n'
+        f'<iframe src="{escape(place)}" title="{escape(title)}, interactive" loading="lazy"></iframe>\n</details>'
     )
 
 
-def _row(row: list[str], numeric: list[bool], cell: str) -> str:
+def _table(rows: list[list[str]], title: str, most: int = SHOWN_ROWS) -> str:
+    """A table that scrolls by itself; columns that hold numbers only are set flush right."""
+    head, body = rows[0], rows[1 : most + 1]
+    if not body:
+        return "<p>No rows.</p>"
+    numeric = _numeric(rows)
+    titles = _row([name.replace("_", " ") for name in head], numeric, '<th scope="col"{}>{}</th>', escape)
+    lines = "".join(_row(row, numeric, "<td{}>{}</td>", _shown) for row in body)
+    rest = len(rows) - 1 - most
+    more = f"<p>{rest} more rows are in the CSV.</p>" if rest > 0 else ""
+    return _scrolling(titles, lines, title) + more
+
+
+def _scrolling(head: str, lines: str, title: str) -> str:
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
+        f"<table><thead>{head}</thead>\n<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _numeric(rows: list[list[str]]) -> list[bool]:
+    return [all(_is_number(row[place]) for row in rows[1:]) for place in range(len(rows[0]))]
+
+
+def _row(row: list[str], numeric: list[bool], cell: str, shown: Callable[[str], str]) -> str:
     flush = [' class="number"' if number else "" for number in numeric]
-    return f"<tr>{''.join(cell.format(place, _shown(text)) for place, text in zip(flush, row, strict=True))}</tr>\n"
+    return f"<tr>{''.join(cell.format(place, shown(text)) for place, text in zip(flush, row, strict=True))}</tr>\n"
 
 
 def _is_number(text: str) -> bool:
@@ -166,5 +253,5 @@ def _metrics(metrics: dict[str, float], heading: str) -> str:
     if not metrics:
         return ""
     rows = [["metric", "value"], *([name, repr(value)] for name, value in metrics.items())]
-    body = _table(rows, f"Metrics of {heading}")
+    body = _table(rows, f"Metrics of {heading}", most=len(metrics))
     return f"<details>\n<summary>All metrics ({len(metrics)})</summary>\n{body}\n</details>"
