@@ -1,0 +1,105 @@
+"""The linear reference of pre-training: what do components of volumes and of networks that vary together find?
+
+Volumes, voxel by voxel in deviations from the mean head, and networks' edges are brought to principal components of
+equal variance; the singular vectors of the covariance between both sides, weighted by its singular values, are the
+embedding. A pre-trained pair of encoders that finds people less often than this has not learned all that is there.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Self
+
+import numpy as np
+import torch
+from sklearn.cross_decomposition import PLSSVD
+from sklearn.decomposition import PCA
+
+from cinp_lib.pair_store import PairStore, places_in_batches
+from cinp_lib.retrieval import retrieval
+from cinp_lib.voxel_standardiser import VoxelStandardiser
+from study_lib.shapes import Embeddings
+
+COMPONENTS = (40, 80, 160, 240)  # of each side, as far as there are people
+SHARED = (8, 14, 30)  # directions that are kept
+LEAST_SHARE = 1e-6  # of the variance: components below are rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """Principal components of both sides, of equal variance; as many as the people of the training part differ in."""
+
+    voxels: VoxelStandardiser
+    sides: tuple[PCA, PCA]
+
+    @classmethod
+    def fit(cls, store: PairStore) -> Self:
+        """From the pairs of a store."""
+        batches = (store.volumes(places) for places in places_in_batches(len(store), 64))
+        voxels = VoxelStandardiser(store.size).fit(batches)
+        sides = (PCA(COMPONENTS[-1], whiten=True), PCA(COMPONENTS[-1], whiten=True))
+        own = _volumes(store, voxels), _edges(store)
+        for pca, values in zip(sides, own, strict=True):
+            pca.n_components = min(COMPONENTS[-1], *values.shape)
+            pca.fit(values)
+        return cls(voxels, sides)
+
+    @property
+    def most(self) -> int:
+        """Components of either side that are more than rounding."""
+        return min(int((pca.explained_variance_ratio_ > LEAST_SHARE).sum()) for pca in self.sides)
+
+    def of(self, store: PairStore) -> tuple[np.ndarray, np.ndarray]:
+        """Those of other people."""
+        own = _volumes(store, self.voxels), _edges(store)
+        return tuple(pca.transform(values)[:, : self.most] for pca, values in zip(self.sides, own, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class LinearAlignment:
+    """Both sides' way to the directions that they share."""
+
+    components: Components
+    number: int
+    shared: PLSSVD
+    strengths: np.ndarray  # singular values
+
+    @classmethod
+    def chosen(cls, training: PairStore, validation: PairStore) -> Self:
+        """The one of `COMPONENTS` and `SHARED` that finds validation people best (mean reciprocal rank)."""
+        components = Components.fit(training)
+        own = components.of(training)
+        numbers = sorted({min(number, components.most) for number in COMPONENTS})
+        kept = sorted({(number, min(shared, number)) for number, shared in product(numbers, SHARED)})
+        fits = [cls._fit(components, own, number, shared) for number, shared in kept]
+        people = validation.one_per_subject()
+        return max(fits, key=lambda one: retrieval(*one.embed(people)).mean_reciprocal_rank)
+
+    @classmethod
+    def _fit(cls, components: Components, own: tuple[np.ndarray, np.ndarray], number: int, shared: int) -> Self:
+        own = tuple(side[:, :number] for side in own)
+        fitted = PLSSVD(shared, scale=False).fit(*own)
+        return cls(components, number, fitted, np.mean(np.multiply(*fitted.transform(*own)), axis=0))
+
+    def embed(self, store: PairStore) -> tuple[Embeddings, Embeddings]:
+        """Images and networks of a store, of length 1."""
+        own = (side[:, : self.number] for side in self.components.of(store))
+        return tuple(_unit(side * self.strengths) for side in self.shared.transform(*own))
+
+
+def _volumes(store: PairStore, voxels: VoxelStandardiser) -> np.ndarray:
+    """Standard voxels that brains have in common, one row for each head."""
+    rows = []
+    for places in places_in_batches(len(store), 64):
+        standard = voxels(torch.from_numpy(store.volumes(places))[:, None])[:, 0, voxels.common]
+        rows.append(standard.numpy())
+    return np.concatenate(rows)
+
+
+def _edges(store: PairStore) -> np.ndarray:
+    """One row for each network: its edges, once."""
+    upper = np.triu_indices(store.regions, 1)
+    return store.networks(np.arange(len(store)))[:, upper[0], upper[1]]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)
