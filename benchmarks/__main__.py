@@ -15,6 +15,8 @@ BENCHMARKS = {
     "connectivity": "BOLD to network: time and memory beside reading the file, and beside nilearn's straight path",
     "gan": "a training step of the GAN: time and memory beside a plain step of StarGAN v2's order, cost over slices",
     "gan_schedules": "time to the same validation error on StarGAN v2's order of updates and ours [seconds=60 seeds=3]",
+    "cinp": "a pre-training step of CINP: time and memory beside MONAI's parts, memory of K = 256; on a GPU hours "
+    "per epoch [rounds=5 study_rounds=3 study_chunk=0]",
 }
 RESULTS = REPOSITORY / "outputs" / "benchmarks"
 

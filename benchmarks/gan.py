@@ -5,21 +5,17 @@ so that a busy machine slows all alike. Ratios are medians over rounds of the tw
 seconds also hold on a machine that others use (with OMP_NUM_THREADS=1: waiting threads burn time too).
 """
 
-import json
 import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Self
 
 import torch
 
 from benchmarks.gan_scaling import scaling
 from benchmarks.gan_ways import GPU_WAYS, STEPS, WAYS, Way
-from study_lib.provenance import REPOSITORY
+from benchmarks.worker import Worker
 
 ROUNDS = 5
 
@@ -35,7 +31,7 @@ def table(ways: Mapping[str, Way], rounds: int, steps: int = STEPS) -> dict[str,
     """Slices per second through all losses, peak memory, and both over those of `plain`."""
     answers: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(name, way)) for name, way in ways.items()}
+        workers = {name: stack.enter_context(_worker(name, way)) for name, way in ways.items()}
         for _ in range(rounds):
             for name, worker in workers.items():
                 answers[name].append(worker.take(steps))
@@ -55,29 +51,7 @@ def _row(name: str, ways: Mapping[str, Way], answers: dict[str, list], steps: in
     return {f"{name}_{key}": round(value, 2) for key, value in numbers.items()}
 
 
-class Worker:
-    """One way in its own process, which works only when it is asked."""
-
-    def __init__(self, name: str, way: Way) -> None:
-        known = (WAYS | GPU_WAYS)[name]
-        changes = {key: value for key, value in asdict(way).items() if value != getattr(known, key)}
-        command = [sys.executable, "-m", "benchmarks.gan_ways", name, json.dumps(changes)]
-        self.name = name
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen(command, cwd=REPOSITORY, **pipes)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
-    def take(self, steps: int) -> dict[str, float]:
-        """Time of so many steps, and the most memory so far."""
-        print(steps, file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"benchmark: the process of {self.name} ended early; its error stands above")
-        return json.loads(line)
+def _worker(name: str, way: Way) -> Worker:
+    known = (WAYS | GPU_WAYS)[name]
+    changes = {key: value for key, value in asdict(way).items() if value != getattr(known, key)}
+    return Worker("benchmarks.gan_ways", name, changes)
