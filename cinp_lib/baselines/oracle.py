@@ -1,0 +1,20 @@
+"""The ceiling that only a phantom has: diagnosis by the true traits of the anatomy, and nothing else."""
+
+import numpy as np
+
+from cinp_lib.folds import Fold, FoldScores, Method
+from cinp_lib.tasks import Task
+from study_lib.phantom.truth import Truth, oracle_predictions
+
+
+def oracle(task: Task, truth: Truth) -> Method:
+    """It learns nothing, so every fold says the same of a person; its scores are 1 for the answer and 0 for others."""
+    shifts = truth.effects()["anatomy_shift"]
+    traits = truth.table("anatomy_traits").loc[task.table["subject"]]
+    told = oracle_predictions(traits, {name: shifts[name] for name in task.classes})
+    answers = (told[:, None] == np.array(task.classes)).astype(float)
+
+    def of(fold: Fold) -> FoldScores:
+        return FoldScores(answers[fold.validation], answers[fold.test])
+
+    return of

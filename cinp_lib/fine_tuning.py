@@ -1,0 +1,40 @@
+"""The image encoder trained on with labels, instead of frozen: an option, since it needs a training for every fold."""
+
+import copy
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cinp_lib.augmentation import AugmentationConfig, augmented_volumes
+from cinp_lib.baselines.classifier_training import ClassifierConfig, trained_classifier
+from cinp_lib.folds import Method
+from cinp_lib.model import Cinp
+from cinp_lib.tasks import Task
+
+# As in the small pre-training; no flips, as the effects of a disorder need not be symmetric.
+AUGMENTATION = AugmentationConfig(noise=0.01, scale=0.02, shift=0.01, flip=0.0)
+
+
+class ImageClassifier(nn.Module):
+    """A copy of the pre-trained encoder and of the statistics of its features, and one new linear layer."""
+
+    def __init__(self, model: Cinp, classes: int) -> None:
+        super().__init__()
+        self.voxels = nn.Identity() if model.voxels is None else copy.deepcopy(model.voxels)
+        self.encoder = copy.deepcopy(model.image_encoder)
+        self.standardise = copy.deepcopy(model.image_projection.standardise)
+        self.head = nn.Linear(model.config.image.embedding, classes)
+
+    def forward(self, volumes: Float[Tensor, "batch 1 x y z"]) -> Float[Tensor, "batch class"]:
+        return self.head(self.standardise(self.encoder(self.voxels(volumes)).pooled))
+
+
+def fine_tuned(model: Cinp, volumes: Float[Tensor, "subject x y z"], task: Task, config: ClassifierConfig) -> Method:
+    """Row k of the prepared volumes is person k of the task; the model itself stays as it is.
+
+    Its rate should be far below that of training from scratch: the encoder shall be moved, not made anew.
+    """
+    inputs, change = torch.as_tensor(volumes).float()[:, None], partial(augmented_volumes, config=AUGMENTATION)
+    return trained_classifier(lambda: ImageClassifier(model, len(task.classes)), inputs, task, config, change)
