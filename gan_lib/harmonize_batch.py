@@ -61,7 +61,14 @@ def harmonize_folder(
     found = find(source, outputs, config.masks)
     if found.is_bids:
         _describe(source, out, found)
-    made, skipped, failures = [], [], []
+    return harmonize_found(harmonizer, style, found, (source, out), config)
+
+
+def harmonize_found(
+    harmonizer: Harmonizer, style: TargetStyle, found: FoundScans, folders: tuple[Path, Path], config: BatchConfig
+) -> BatchResult:
+    """The same for scans that are known already; `folders`: that of the inputs, and the one to write."""
+    (source, out), made, skipped, failures = folders, [], [], []
     bar = tqdm(found.scans, desc="harmonise", unit="scan", disable=not config.progress)
     for scan in bar:
         job = _job(scan, out, config)
