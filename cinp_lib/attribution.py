@@ -5,7 +5,7 @@ is followed from the mean of the training people to each test person (Sundararaj
 shares explains nothing, and values add up to how much larger the margin became on the way.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,11 +50,14 @@ class Attribution:
     parts: np.ndarray
     margins: Float[np.ndarray, " person"]
 
-    @property
-    def incompleteness(self) -> float:
-        """The largest gap between sum and margin, in standard deviations of the margins: what the steps miss."""
-        gap = np.abs(reduce(self.parts, "person ... -> person", "sum") - self.margins).max()
-        return float(gap / max(self.margins.std(), np.finfo(float).tiny))
+
+def incompleteness(found: Sequence[Attribution]) -> float:
+    """The largest gap between a person's sum and margin, in standard deviations of all margins: what steps miss."""
+    sums = np.concatenate([reduce(own.parts, "person ... -> person", "sum") for own in found])
+    margins = np.concatenate([own.margins for own in found])
+    if len(margins) < 2 or not margins.std() > 0:
+        raise ValueError(f"incompleteness: expected two people or more whose margins differ, got {len(margins)}")
+    return float(np.abs(sums - margins).max() / margins.std())
 
 
 def explained_people(folds: list[Fold], people: int) -> Iterator[tuple[Fold, np.ndarray]]:

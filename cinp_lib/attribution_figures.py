@@ -1,5 +1,6 @@
 """Figures of attribution: shares of regions, edges and clusters in, a figure or an interactive view out."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -74,10 +75,10 @@ def glass_brain(shares: Shares, atlas: Atlas, title: str = "") -> Figure:
     """Shares of regions seen through the head, from three sides."""
     from nilearn.plotting import plot_glass_brain
 
-    figure = plt.figure(figsize=(7.0, 2.6))
-    marks = {"colorbar": True, "plot_abs": False, "cmap": "cold_hot", "figure": figure}
+    figure = plt.figure(figsize=(7.0, 2.6), layout="none")  # nilearn places its axes itself
+    marks = {"colorbar": True, "plot_abs": False, "cmap": "RdBu_r", "figure": figure}
     plot_glass_brain(_fine(on_regions(shares, atlas)), **marks)
-    figure.suptitle(title)
+    figure.suptitle(title, y=1.08)
     return figure
 
 
@@ -86,7 +87,9 @@ def brain_view(shares: Shares, atlas: Atlas, title: str = ""):
     from nilearn.plotting import view_img
 
     image = _fine(on_regions(shares, atlas))
-    return view_img(image, title=title, symmetric_cmap=True, resampling_interpolation="nearest")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*MaskedArray")  # of nilearn's own percentiles
+        return view_img(image, title=title, symmetric_cmap=True, resampling_interpolation="nearest")
 
 
 def connectome_view(shares: Shares, atlas: Atlas, strongest: int = 100, title: str = ""):

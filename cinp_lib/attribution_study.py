@@ -13,6 +13,7 @@ from cinp_lib.attribution import (
     edge_attribution,
     explained_people,
     image_attribution,
+    incompleteness,
     prompt_direction,
     regions_of_clusters,
 )
@@ -93,10 +94,7 @@ def explain(scene: Scene, material: Material, disorder: str, folds: Sequence[Fol
         np.concatenate([own.parts for own in edges]),
         np.concatenate([own.parts for own in clusters]),
         regions_of_clusters(scene.model, networks),
-        {
-            kind: max(own.incompleteness for own in parts)
-            for kind, parts in zip(KINDS, (voxels, edges, clusters), strict=True)
-        },
+        {kind: incompleteness(parts) for kind, parts in zip(KINDS, (voxels, edges, clusters), strict=True)},
     )
 
 

@@ -14,6 +14,7 @@ from cinp_lib.attribution import (
     edge_attribution,
     explained_people,
     image_attribution,
+    incompleteness,
     prompt_direction,
     regions_of_clusters,
 )
@@ -53,7 +54,10 @@ def test_voxels_add_up_to_what_the_margin_gained(model, inputs):
     assert found.parts.shape == volumes.shape
     assert found.margins == pytest.approx(expected, abs=1e-5)
     assert found.parts.sum((1, 2, 3)) == pytest.approx(expected, abs=0.02 * float(np.abs(expected).max()))
-    assert found.incompleteness < 0.05
+    halves = [image_attribution(model, own, baseline, direction, PLAN) for own in (volumes[:1], volumes[1:])]
+    assert incompleteness([found]) == pytest.approx(incompleteness(halves), abs=1e-3) and incompleteness([found]) < 0.05
+    with pytest.raises(ValueError, match="two people or more whose margins differ, got 1"):
+        incompleteness(halves[:1])
 
 
 def test_voxels_are_the_mean_gradient_on_the_way_times_the_difference(model, inputs):
