@@ -125,6 +125,22 @@ STORY = Story(
             minutes={"smoke": 1, "demo": 9},
             all_cores=True,
         ),
+        Notebook(
+            name="09_network_prompting",
+            title="Network prompting",
+            question="Can a T1 and a few reference networks diagnose?",
+            needs=(COHORT, "07_cinp_pretraining"),
+            minutes={"smoke": 1, "demo": 2},
+            all_cores=True,
+        ),
+        Notebook(
+            name="11_attribution",
+            title="Attribution",
+            question="Which regions and connections carry the decision?",
+            needs=(COHORT, "07_cinp_pretraining"),
+            minutes={"smoke": 1, "demo": 2},
+            all_cores=True,
+        ),
     ),
 )
 COHORT_MINUTES = {"smoke": 1, "demo": 5}
