@@ -53,10 +53,13 @@ def cortex_in_3d(scans: Mapping[str, tuple[np.ndarray, Volume]], spacing_mm: flo
         vertices, faces, normals, colours = _outer_surface(labels, thickness)
         for row, (view, (elevation, azimuth)) in enumerate(VIEWS.items()):
             ax = axes[row, column]
+            front = normals @ _direction(elevation, azimuth) > 0  # half of the work: nobody sees the others
             light = LightSource(azdeg=azimuth + 60, altdeg=40)
-            shade = np.clip(0.55 + 0.45 * normals @ light.direction, 0, 1)
-            shaded = np.column_stack([colours[:, :3] * shade[:, None], np.ones(len(faces))])
-            ax.add_collection3d(Poly3DCollection(vertices[faces] * spacing_mm, facecolors=shaded, linewidths=0))
+            shade = np.clip(0.55 + 0.45 * normals[front] @ light.direction, 0, 1)
+            shaded = np.column_stack([colours[front, :3] * shade[:, None], np.ones(front.sum())])
+            seen = Poly3DCollection(vertices[faces[front]] * spacing_mm, facecolors=shaded, linewidths=0)
+            seen.set_rasterized(True)  # as vectors they would fill tens of megabytes
+            ax.add_collection3d(seen)
             _look(ax, labels.shape, spacing_mm, elevation, azimuth)
             ax.text2D(0.02, 0.95, f"from the {view}" if view == "left" else f"from {view}", transform=ax.transAxes)
     _colour_bar(figure, axes)
@@ -152,7 +155,7 @@ def _outer_surface(labels: np.ndarray, thickness: Volume) -> tuple[np.ndarray, .
     vertices, faces, _, _ = marching_cubes(tissue, 0.5)
     corners = vertices[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    normals /= -np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)  # outwards
     known = thickness > 0
     near, nearest = ndimage.distance_transform_edt(~known, return_indices=True)
     node = tuple(np.rint(corners.mean(axis=1)).astype(int).T)
@@ -160,6 +163,12 @@ def _outer_surface(labels: np.ndarray, thickness: Volume) -> tuple[np.ndarray, .
     colours = plt.get_cmap(COLOURS)(Normalize(*THICKNESS_MM)(value))
     colours[near[node] > 2] = (0.75, 0.75, 0.75, 1)
     return vertices, faces, normals, colours
+
+
+def _direction(elevation: float, azimuth: float) -> np.ndarray:
+    """From the head to who looks at it from there."""
+    up, around = np.deg2rad([elevation, azimuth])
+    return np.array([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)])
 
 
 def _look(ax: Axes, shape: tuple[int, ...], spacing_mm: float, elevation: float, azimuth: float) -> None:
