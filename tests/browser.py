@@ -10,12 +10,11 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import websocket
+from waiting import wait_for
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SWITCHES = (
@@ -131,12 +130,3 @@ class Browser:
             self._process.kill()
             self._process.wait()
         self._folder.cleanup()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Until the condition holds; a TimeoutError says what did not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} ({seconds} s)")
-        time.sleep(0.1)

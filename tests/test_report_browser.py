@@ -5,8 +5,8 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from browser import wait_for
 from nilearn.plotting import view_connectome
+from waiting import wait_for
 
 from study_lib.run import start
 from study_lib.workflow.notebook import notebook_html, run_notebook
@@ -131,7 +131,8 @@ def test_a_viewer_comes_to_life_when_it_is_opened(browser, page):
     browser.wait(f"{frame}.clientHeight > 200")
     wait_for(lambda: any("connectome" in place for place in asked(browser)), 30, "the viewer is not fetched")
     browser.open((page.parent / "06_site_classification" / "connectome.html").as_uri())
-    browser.wait("document.querySelector('.js-plotly-plot')", 120)
+    browser.wait("document.querySelector('iframe').contentDocument.querySelector('.js-plotly-plot')", 120)
+    assert browser.evaluate("[document.title, document.querySelector('iframe').title]") == ["Connectome"] * 2
     assert (browser.problems, outside(browser)) == ([], [])
 
 

@@ -4,13 +4,23 @@ import base64
 import csv
 import io
 import shutil
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study_lib.files import atomic_path
+from study_lib.files import atomic_path, atomic_write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FRAME = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
+<link rel="icon" href="data:,">
+<style>body {{ margin: 0; background: #fff; }} iframe {{ display: block; border: 0; width: 100%; height: 100vh; }}</style></head>
+<body>{frame}</body>
+</html>
+"""
 
 
 def exhibits_of(record: dict[str, Any], folder: Path, report: Path) -> list[dict[str, Any]]:
@@ -33,8 +43,22 @@ def _exhibit(exhibit: dict[str, Any], cohort: str, folder: Path, report: Path) -
 
 
 def viewers_of(folder: Path, report: Path) -> dict[str, str]:
-    """Interactive pages that a notebook left in its folder, by title, copied beside the page."""
-    return {path.stem.replace("_", " ").capitalize(): copied(path, report) for path in sorted(folder.glob("*.html"))}
+    """Interactive pages that a notebook left in its folder, by title, beside the page."""
+    return {_title(path): _viewer(path, report) for path in sorted(folder.glob("*.html"))}
+
+
+def _title(path: Path) -> str:
+    return path.stem.replace("_", " ").capitalize()
+
+
+def _viewer(path: Path, report: Path) -> str:
+    """nilearn saves a bare frame of fixed size; it becomes a page with a name that fills any screen."""
+    text = path.read_text(encoding="utf-8")
+    if not text.startswith("<iframe "):
+        return copied(path, report)
+    named = text.replace("<iframe ", f'<iframe title="{escape(_title(path))}" ', 1)
+    atomic_write_text(report / path.parent.name / path.name, FRAME.format(title=escape(_title(path)), frame=named))
+    return f"{path.parent.name}/{path.name}"
 
 
 def copied(path: Path, report: Path) -> str:
