@@ -17,7 +17,8 @@ FRAME = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
 <link rel="icon" href="data:,">
-<style>body {{ margin: 0; background: #fff; }} iframe {{ display: block; border: 0; width: 100%; height: 100vh; }}</style>
+<style>body {{ margin: 0; background: #fff; }}
+iframe {{ display: block; border: 0; width: 100%; height: 100vh; }}</style>
 </head>
 <body>{frame}</body>
 </html>
