@@ -17,8 +17,8 @@ class ProbingPlan:
 
     repeats: int = 20  # so that nearly everybody is tested; those of notebook 09
     deep_repeats: int = 4
-    # Pre-training with masked images alone: half as many masked images as notebook 07 has seen.
-    masked_iterations: int = 100
+    # Pre-training with masked images alone: as many masked images as notebook 07 has seen.
+    masked_iterations: int = 200
     masked_batch: int = 16
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     bnt: BntConfig = field(default_factory=BntConfig)
@@ -27,6 +27,7 @@ class ProbingPlan:
     permutations: int = 40
     permutation_repeats: int = 2
     harmonised_task: str = "abide"
+    harmonised_people: int = 15  # of each diagnosis at each site
     bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
 
 
@@ -45,6 +46,7 @@ PLANS = {
         fine_tuning=SHORT,
         permutations=3,
         permutation_repeats=1,
+        harmonised_people=3,
         bootstrap=BootstrapSettings(draws=200),
     ),
     "demo": ProbingPlan(bnt=BntConfig(SMALL_BNT)),
@@ -58,6 +60,7 @@ PLANS = {
         fine_tuning=ClassifierConfig(50, 10, learning_rate=1e-5, device="auto"),
         permutations=1000,
         permutation_repeats=5,
+        harmonised_people=10_000,  # everybody
     ),
 }
 

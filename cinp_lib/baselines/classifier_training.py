@@ -23,8 +23,8 @@ Change = Callable[[Tensor], Tensor]
 class ClassifierConfig:
     """Our choices, made on people of another phantom cohort (seed 11)."""
 
-    epochs: int = 40
-    patience: int = 8  # epochs without a better validation loss
+    epochs: int = 20
+    patience: int = 4  # epochs without a better validation loss
     batch: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2

@@ -1,4 +1,4 @@
-"""A small 3D convolutional network on T1s and labels, from scratch: MONAI's residual `Classifier`."""
+"""A small 3D convolutional network on T1s and labels, from scratch: MONAI's `Classifier`."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ class CnnConfig:
     """Every level halves the volume."""
 
     channels: tuple[int, ...] = (8, 16, 32)
-    residual_units: int = 1  # convolutions of a level
+    residual_units: int = 0  # 0: one plain convolution for each level
     dropout: float = 0.2
     training: ClassifierConfig = field(default_factory=ClassifierConfig)
     # No flips: the effects of a disorder need not be symmetric.

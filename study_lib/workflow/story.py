@@ -126,6 +126,14 @@ STORY = Story(
             all_cores=True,
         ),
         Notebook(
+            name="08_linear_probing",
+            title="Linear probing",
+            question="What do frozen embeddings know about diagnosis?",
+            needs=(COHORT, "03_gan_harmonization", "07_cinp_pretraining"),
+            minutes={"smoke": 1, "demo": 6},
+            all_cores=True,
+        ),
+        Notebook(
             name="09_network_prompting",
             title="Network prompting",
             question="Can a T1 and a few reference networks diagnose?",
