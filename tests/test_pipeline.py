@@ -13,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 from tiny_notebooks import PARAMETERS, prose, write_notebook
+from typer.testing import CliRunner
 
+from study_lib.__main__ import app
 from study_lib.lock import Busy, only_one
 from study_lib.workflow.pipeline import Request, describe, plan
 from study_lib.workflow.story import STORY as OURS
@@ -287,6 +289,24 @@ MISTAKES = {
     "paper without data": ({"profile": "paper", "manifest": None}, "paper runs on real data: expected --manifest"),
     "unknown executor": ({"executor": "slrum"}, "--executor: expected one of local, slurm; got 'slrum'"),
 }  # fmt: skip
+
+
+# What the command line itself refuses: the arguments, and what the message names.
+UNREADABLE = [
+    (["--profil", "smoke"], ["--profil", "--profile"]),
+    (["--cores", "two"], ["--cores", "valid integer"]),
+    (["--until"], ["--until", "requires an argument"]),
+    (["smoke"], ["unexpected extra argument", "smoke"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), UNREADABLE, ids=[" ".join(case[0]) for case in UNREADABLE])
+def test_what_cannot_be_read_is_refused_by_its_name(arguments, named):
+    result = CliRunner().invoke(app, ["figures", *arguments])
+    assert result.exit_code == 2
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", result.output).split())
+    for words in named:
+        assert words in text
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,9 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +14,10 @@ import typer
 
 from study_lib.files import atomic_write_json, atomic_write_text
 from study_lib.profiles import check_profile
-from study_lib.workflow.notebook import NotebookFailure, notebook_html, run_notebook
+from study_lib.workflow.notebook import CALL_AGAIN, NotebookFailure, notebook_html, run_notebook
 from study_lib.workflow.parameters import ParameterError
-from study_lib.workflow.report import build_report
+from study_lib.workflow.report import RUNNING, build_report
+from study_lib.workflow.slurm import TimeLimit, requeue
 from study_lib.workflow.story import Notebook, Story, load_story
 from study_lib.workflow.subprocesses import INTERRUPTED, signals_interrupt, stop_with_parent
 
@@ -28,22 +31,34 @@ def run_job(story: Story, notebook: Notebook, profile: str, parameters: dict[str
     executed = folder / f"{notebook.name}.ipynb"
     begin = time.monotonic()
     _say(f"{notebook.name}: started{_expectation(notebook, profile)}")
-    code = _keeping_failure(
-        folder / "failure.json",
-        lambda: run_notebook(
-            story.path(notebook),
-            executed,
-            parameters,
-            timeout=notebook.cell_timeout(profile),
-            products=[folder / "metrics.json", folder / "run.json"],
-        ),
-    )
+    with _marked(folder / RUNNING):
+        build_report(story, root / profile)
+        code = _keeping_failure(
+            folder / "failure.json",
+            lambda: run_notebook(
+                story.path(notebook),
+                executed,
+                parameters,
+                timeout=notebook.cell_timeout(profile),
+                products=[folder / "metrics.json", folder / "run.json"],
+            ),
+        )
     if executed.is_file():
         page = root / profile / "report" / notebook.name / f"{notebook.name}.html"
         atomic_write_text(page, notebook_html(executed))
     build_report(story, root / profile)
     _say(f"{notebook.name}: {'FAILED' if code else 'done'} after {_minutes(time.monotonic() - begin)}")
     return code
+
+
+@contextmanager
+def _marked(path: Path) -> Iterator[None]:
+    """While the block runs, a file says since when."""
+    atomic_write_json(path, {"begun": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")})
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _keeping_failure(path: Path, action: Callable[[], None]) -> int:
@@ -70,6 +85,14 @@ def _expectation(notebook: Notebook, profile: str) -> str:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _called_again(notebook: Notebook, folder: Path) -> int:
+    """What a time limit has stopped goes on later: by itself where SLURM takes it back, else when called again."""
+    if requeue():
+        (folder / "failure.json").unlink(missing_ok=True)
+        _say(f"{notebook.name}: stopped before its time limit; it waits in the queue and goes on")
+    return CALL_AGAIN
 
 
 class Echo(logging.Handler):
@@ -100,12 +123,15 @@ def main(
     told = load_story(story)
     notebook = told.numbered(name)
     logging.getLogger("papermill").addHandler(Echo(notebook.name))
+    limit = TimeLimit()
     try:
-        with signals_interrupt():
+        with signals_interrupt(), limit.watched():
             code = run_job(told, notebook, check_profile(profile), json.loads(parameters), output_root.resolve())
     except KeyboardInterrupt:
         _say(f"{notebook.name}: stopped")
         code = INTERRUPTED
+    if code == CALL_AGAIN or (code and limit.reached):
+        code = _called_again(notebook, output_root.resolve() / profile / notebook.name)
     sys.exit(code)
 
 

@@ -1,5 +1,6 @@
 """`./run figures`: check what is asked, say what it takes, run the workflow, say how it ended."""
 
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -11,6 +12,7 @@ from study_lib.files import atomic_write_json
 from study_lib.lock import only_one
 from study_lib.profiles import check_profile
 from study_lib.provenance import REPOSITORY, available_cores
+from study_lib.workflow import slurm
 from study_lib.workflow.parameters import (
     ParameterError,
     Setting,
@@ -19,7 +21,7 @@ from study_lib.workflow.parameters import (
     parse_setting,
     settings_of,
 )
-from study_lib.workflow.report import build_report, read_chapter
+from study_lib.workflow.report import RUNNING, build_report, read_chapter
 from study_lib.workflow.story import COHORT, COHORT_MINUTES, Notebook, Story, load_story
 from study_lib.workflow.subprocesses import INTERRUPTED, wait_or_stop
 
@@ -73,7 +75,7 @@ def plan(request: Request) -> Plan:
     settings = checked(_settings, request.settings, story, notebooks) or {}
     manifest = checked(_manifest, request.manifest, profile, notebooks) or ""
     cores = checked(_cores, request.cores)
-    checked(_executor, request.executor)
+    checked(_executor, request.executor, request.dry_run)
     if problems:
         raise ValueError("\n".join(problems))
     outputs = Path(request.output_root).expanduser() if request.output_root else REPOSITORY / "outputs"
@@ -141,10 +143,12 @@ def _cores(cores: int | None) -> int:
     return cores or available_cores()
 
 
-def _executor(executor: str) -> None:
+def _executor(executor: str, dry_run: bool) -> None:
     known = sorted(path.name for path in (WORKFLOW / "profiles").iterdir())
     if executor not in known:
         raise ValueError(f"--executor: expected one of {', '.join(known)}; got {executor!r}")
+    if executor == "slurm" and not dry_run and shutil.which("sbatch") is None:
+        raise ValueError("--executor slurm: expected the command sbatch, as on a cluster's login node; there is none")
 
 
 def describe(plan: Plan) -> str:
@@ -173,10 +177,17 @@ def run(plan: Plan) -> int:
         return wait_or_stop(subprocess.Popen(_command(plan), cwd=plan.root))
     with only_one(plan.root / ".lock") as lock:
         before = _records(plan)
+        _forget_running(plan)  # of a run that was killed
         code = _run_engine(plan, lock)
+        _forget_running(plan)
         report = build_report(plan.story, plan.root)
     ran = [name for name, written in _records(plan).items() if written != before[name] and written]
     return _summary(plan, code, ran, report)
+
+
+def _forget_running(plan: Plan) -> None:
+    for notebook in plan.story.notebooks:
+        (plan.root / notebook.name / RUNNING).unlink(missing_ok=True)
 
 
 def _run_engine(plan: Plan, lock: int) -> int:
@@ -184,8 +195,16 @@ def _run_engine(plan: Plan, lock: int) -> int:
 
     It holds the lock too: killing this process alone must not let a second run in.
     """
+    remote = plan.request.executor == "slurm"
+    jobs = slurm.jobs_in(plan.root) if remote else []
+    if jobs:
+        told = " ".join(jobs)
+        raise ValueError(f"{plan.root}: jobs of an earlier call work here: wait for them, or end them: scancel {told}")
     with open(plan.root / ENGINE_LOG, "w", encoding="utf-8") as log:
-        return wait_or_stop(subprocess.Popen(_command(plan), cwd=plan.root, stderr=log, pass_fds=[lock]))
+        code = wait_or_stop(subprocess.Popen(_command(plan), cwd=plan.root, stderr=log, pass_fds=[lock]))
+    if remote and code:
+        slurm.cancel(slurm.jobs_in(plan.root))
+    return code
 
 
 def _command(plan: Plan) -> list[str]:
@@ -195,6 +214,7 @@ def _command(plan: Plan) -> list[str]:
         "output_root": str(plan.root.parent),
         "story": plan.request.story,
         "cores": plan.cores,
+        "executor": plan.request.executor,
         "manifest": plan.manifest,
         "until": plan.notebooks[-1].name,
         "settings": plan.settings,

@@ -33,7 +33,7 @@ def stop_with_parent() -> None:
         while os.getppid() == parent:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
-        _terminate(_descendants(os.getpid()))
+        _terminate(descendants(os.getpid()))
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -45,7 +45,7 @@ def _stop(process: subprocess.Popen) -> None:
     on. SIGTERM tells the workflow engine to begin nothing new. Kernels have groups of their own: their jobs
     end them.
     """
-    family = _descendants(process.pid)
+    family = descendants(process.pid)
     process.terminate()
     _terminate(family)
     try:
@@ -57,7 +57,8 @@ def _stop(process: subprocess.Popen) -> None:
         _quietly(child.kill)
 
 
-def _descendants(pid: int) -> list[psutil.Process]:
+def descendants(pid: int) -> list[psutil.Process]:
+    """All that a process has started, and what these have."""
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
