@@ -28,8 +28,8 @@ class AttributionPlan:
     """How many people are explained, in how many steps, and with which prompts."""
 
     people: int = 60  # of each task
-    steps: int = 16  # of the path of volumes; Gauss-Legendre quadrature needs few
-    network_steps: int = 64  # of that of networks, which bends more and costs little
+    steps: int = 8  # of the path of volumes; Gauss-Legendre quadrature needs few
+    network_steps: int = 32  # of that of networks, which bends more and costs little
     batch: int = 32  # volumes or networks in one pass
     fraction: float = 0.1
     n_subsets: int = 1  # references are means of all drawn networks
@@ -37,7 +37,7 @@ class AttributionPlan:
 
 
 PLANS = {
-    "smoke": AttributionPlan(people=12, steps=8),
+    "smoke": AttributionPlan(people=12),
     "demo": AttributionPlan(),
     "paper": AttributionPlan(people=200, steps=32, batch=8),
 }

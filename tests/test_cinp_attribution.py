@@ -23,7 +23,7 @@ from cinp_lib.model import Cinp
 from cinp_lib.prompt_study import Material
 from cinp_lib.tasks import tasks_of
 
-PLAN = AttributionPlan(steps=24, batch=3)
+PLAN = AttributionPlan(steps=24, network_steps=64, batch=3)
 
 
 @pytest.fixture(scope="module")
