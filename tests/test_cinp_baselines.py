@@ -97,6 +97,24 @@ def test_early_fusion_needs_both_blocks_where_each_knows_half():
         late_fusion([linear_probe(sides[0], task)])
 
 
+@pytest.mark.parametrize("kind", ["phenotype", "early", "late"])
+def test_scalers_medians_and_indicators_do_not_look_at_test_people(kind):
+    task = task_of(60)
+    (fold,) = repeated_folds(task, 1)
+    made = []
+    for factor in (1.0, 100.0):
+        table, blocks = task.table.copy(), [features_of(task, seed=seed) for seed in (1, 2)]
+        table.loc[fold.test, "age_years"] *= factor
+        for block in blocks:
+            block[fold.test] *= factor
+        own = replace(task, table=table)
+        methods = {"phenotype": phenotype(own), "early": early_fusion(blocks, own)}
+        methods["late"] = late_fusion([linear_probe(block, own) for block in blocks])
+        made.append(methods[kind](fold))
+    assert np.array_equal(made[0].validation, made[1].validation) and made[0].chosen == made[1].chosen
+    assert not np.array_equal(made[0].test, made[1].test)
+
+
 def test_late_fusion_is_the_mean_of_scores_in_their_own_units():
     task = task_of(60)
     (fold,) = repeated_folds(task, 1)
