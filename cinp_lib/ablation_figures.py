@@ -23,7 +23,8 @@ def losses(table: pd.DataFrame, labels: Mapping[str, str], chance: float, title:
     _chance(axes[1], float(table["retrieval_r1_chance"].mean()))
     axes[0].set_yticks(-np.arange(len(table)), [labels[name] for name in table["variant"]])
     axes[0].set(xlabel="balanced accuracy of prompting\n(mean of two-class tasks)", ylim=(0.4 - len(table), 0.9))
-    axes[1].set(xlabel="own pair found first\n(unseen people)", xlim=(0, None))
+    largest = table[["retrieval_r1", "retrieval_r1_chance"]].max(axis=None)
+    axes[1].set(xlabel="own pair found first\n(unseen people)", xlim=(0, 1.15 * largest))
     figure.suptitle(title)
     return figure
 

@@ -5,6 +5,7 @@ Sites, ages and sexes are balanced over its classes, so prompting has nothing to
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,10 +30,12 @@ def uncoupled_pairs(folder: str | Path, spec: CohortSpec, config: PairConfig, n_
     folder = Path(folder)
     if spec.coupling != 0:
         raise ValueError(f"uncoupled_pairs: expected a cohort with coupling 0, got {spec.coupling}")
-    made_of = {"cohort": json.loads(version_key(spec)), "pairs": config.content(), "code": modules_digest([__name__])}
+    made_of = {"cohort": version_key(spec), "pairs": config.content(), "code": modules_digest([__name__])}
+    made_of = json.loads(json.dumps(made_of))  # as it comes back from the file
     if _content(folder / STAMP) != made_of:
         (folder / STAMP).unlink(missing_ok=True)
-        _make(folder, load_manifest(ensure_cohort(folder / "cohort", spec, n_jobs)), config, n_jobs)
+        manifest = ensure_cohort(folder / "cohort", spec, n_jobs)
+        _make(folder, load_manifest(manifest, check_files=False), config, n_jobs)
         atomic_write_json(folder / STAMP, made_of)
     for leftover in ("cohort", "networks"):
         shutil.rmtree(folder / leftover, ignore_errors=True)
@@ -41,14 +44,18 @@ def uncoupled_pairs(folder: str | Path, spec: CohortSpec, config: PairConfig, n_
 
 def _make(folder: Path, cohort: Manifest, config: PairConfig, n_jobs: int) -> None:
     """Networks of everybody, and the two stores."""
-    failures = make_networks(cohort, folder / "networks", n_jobs=n_jobs).failures
+    failures = make_networks(cohort, folder / "networks", n_jobs=n_jobs, progress=False).failures
     if len(failures):
         raise ValueError(f"{folder}: no network of the phantom's {failures.iloc[0].to_dict()}")
     first = pretraining_rows(cohort)
     others = cohort.table.drop(first.index)
     for part, rows in zip(PARTS, (first, others), strict=True):
         own = replace(cohort, table=rows.reset_index(drop=True))
-        PairStore.build(own.table, own, folder / "networks", folder / part, config, n_jobs)
+        store = PairStore.build(own.table, own, folder / "networks", folder / part, config, n_jobs)
+        for _, row in store.excluded.iterrows():
+            warnings.warn(
+                f"uncoupled phantom, left out: {row['subject']} ({row['site']}): {row['reason']}", stacklevel=3
+            )
 
 
 def _content(path: Path) -> object:

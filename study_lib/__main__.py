@@ -29,13 +29,14 @@ def figures(
     manifest: Annotated[str | None, typer.Option(metavar="FILE", help="a cohort of your own")] = None,
     output_root: Annotated[str | None, typer.Option(metavar="DIR", help="instead of outputs/")] = None,
     executor: Annotated[str, typer.Option(help="local or slurm")] = "local",
+    seeds: Annotated[int | None, typer.Option(metavar="N", help="models of each variant in notebook 10")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and why")] = False,
     story: Annotated[str, typer.Option(hidden=True)] = "study_lib.workflow.story:STORY",
 ) -> None:
     """Run the notebooks and write the report; only what is missing or out of date."""
     asked = (profile, until, cores, tuple(settings or ()), manifest, output_root, executor, dry_run, story)
     try:
-        code = pipeline.run(pipeline.plan(pipeline.Request(*asked)))
+        code = pipeline.run(pipeline.plan(pipeline.Request(*asked, seeds=seeds)))
     except (ValueError, Busy) as error:
         print(error, file=sys.stderr)
         code = MISTAKE

@@ -230,12 +230,15 @@ def test_the_uncoupled_cohort_is_made_once_and_leaves_prepared_pairs_alone(tmp_p
     spec = replace(plan.uncoupled, pretraining=24, per_task=24)
     plan = replace(plan, uncoupled=spec, prompting=PROMPTING, training=replace(plan.training, batch=12))
     places = Places(tmp_path / "nothing", tmp_path / "variants")
-    outcome = run_job(Job("uncoupled", 2), plan, places, "cpu")
+    with pytest.warns(UserWarning, match=r"left out: pre0017 \(GSEV\): the brain does not fit"):
+        outcome = run_job(Job("uncoupled", 2), plan, places, "cpu")
     assert set(outcome.answers["task"]) == {"abide", "adhd200", "srpbs"}
     assert set(outcome.two_class["task"]) == {"abide", "adhd200"}
     folder = places.out / "pairs-uncoupled-2"
     assert not (folder / "cohort").exists()
     before = (folder / "uncoupled.json").stat().st_mtime_ns
     stores = uncoupled_pairs(folder, replace(spec, seed=2), plan.pairs)
-    assert len(stores["pretraining"]) == 24 and set(stores["pretraining"].table["role"]) == {"pre-training"}
+    made, left_out = stores["pretraining"].table, stores["pretraining"].excluded
+    # the seed's one brain that is too large for the grid is told of
+    assert len(made) == 23 and left_out["subject"].tolist() == ["pre0017"] and set(made["role"]) == {"pre-training"}
     assert before == (folder / "uncoupled.json").stat().st_mtime_ns

@@ -43,6 +43,7 @@ class Request:
     executor: str = "local"
     dry_run: bool = False
     story: str = "study_lib.workflow.story:STORY"
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def plan(request: Request) -> Plan:
     story = load_story(request.story)
     profile = checked(check_profile, request.profile) or "demo"
     notebooks = checked(_until, story, request.until) or story.notebooks
-    settings = checked(_settings, request.settings, story, notebooks) or {}
+    texts = (*request.settings, *(checked(_seeds, request.seeds, notebooks) or ()))
+    settings = checked(_settings, texts, story, notebooks) or {}
     manifest = checked(_manifest, request.manifest, profile, notebooks) or ""
     cores = checked(_cores, request.cores)
     checked(_executor, request.executor, request.dry_run)
@@ -87,6 +89,15 @@ def _until(story: Story, until: str | None) -> tuple[Notebook, ...]:
         return story.until(until)
     except ValueError as error:
         raise ValueError(f"--until: {error}") from error
+
+
+def _seeds(seeds: int | None, notebooks: tuple[Notebook, ...]) -> tuple[str, ...]:
+    """`--seeds 3` is a setting of every notebook that compares models of several seeds."""
+    if seeds is None:
+        return ()
+    if seeds < 1:
+        raise ValueError(f"--seeds: expected 1 or more; got {seeds}")
+    return tuple(f"{notebook.number}.n_seeds={seeds}" for notebook in notebooks if notebook.grid)
 
 
 def _settings(texts: tuple[str, ...], story: Story, running: tuple[Notebook, ...]) -> dict[str, dict[str, Value]]:
@@ -246,7 +257,9 @@ def _summary(plan: Plan, code: int, ran: list[str], report: Path) -> int:
     for chapter in failed:
         log = chapter.folder / chapter.failure["log"]
         print(f"\nFAILED: {chapter.notebook.name}: {chapter.failure['error'].splitlines()[0]}")
-        print(f"  log:      {log}\n  notebook: {log.with_suffix('.ipynb')}")
+        print(f"  log:      {log}")
+        if log.with_suffix(".ipynb").is_file():  # a job of a grid has none
+            print(f"  notebook: {log.with_suffix('.ipynb')}")
     if code not in (0, INTERRUPTED) and not failed:
         log = plan.root / ENGINE_LOG
         last = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-20:]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from study_lib.provenance import REPOSITORY
+from study_lib.workflow.grid import Grid
 
 COHORT = "cohort"
 
@@ -22,6 +23,7 @@ class Notebook:
     needs: tuple[str, ...] = ()
     minutes: dict[str, float] = field(default_factory=dict, hash=False)  # by profile, on 2 cores
     all_cores: bool = False  # notebooks that train take every core, one at a time
+    grid: Grid | None = None  # jobs that come before the notebook, which reads their results
 
     @property
     def number(self) -> str:
@@ -140,6 +142,23 @@ STORY = Story(
             needs=(COHORT, "07_cinp_pretraining"),
             minutes={"smoke": 1, "demo": 2},
             all_cores=True,
+        ),
+        Notebook(
+            name="10_loss_ablation",
+            title="Loss ablation",
+            question="Which loss does the work, and is it the pairing?",
+            needs=(COHORT, "07_cinp_pretraining"),
+            minutes={"smoke": 1, "demo": 13},
+            all_cores=True,
+            grid=Grid(
+                command="cinp_lib.ablate_command --variant {variant} --seed {seed} --preset {profile}"
+                " --pretraining 07_cinp_pretraining --out 10_loss_ablation/variants",
+                result="variants/{variant}-{seed}.json",
+                variants=("inc_mim_inm", "inc_mim", "inc_inm", "inc", "mim", "shuffled_pairs", "uncoupled"),
+                phantom_only=("uncoupled",),
+                longest=("uncoupled",),  # makes a cohort of its own
+                options=("share", "device"),
+            ),
         ),
         Notebook(
             name="11_attribution",
