@@ -27,7 +27,7 @@ class ProbingPlan:
     permutations: int = 40
     permutation_repeats: int = 2
     harmonised_task: str = "abide"
-    harmonised_people: int = 15  # of each diagnosis at each site
+    harmonised_people: int = 10  # of each diagnosis at each site
     bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
 
 

@@ -22,7 +22,7 @@ def harmonize_manifest(
     `out` gets images and masks in folders as the cohort's own, and `manifest.csv` with the rows that succeeded: the
     same people and cells, but for files of function, which are not copied. Called again it makes only what is missing.
     """
-    out, rows = Path(out), rows[rows["t1w"] != ""]
+    out, rows = Path(out), rows[rows["t1w"] != ""].reset_index(drop=True)
     scans = [_scan(cohort, row) for _, row in rows.iterrows()]
     config = BatchConfig({"Site": target}, progress=progress)
     style = harmonizer.style(target)

@@ -47,7 +47,8 @@ def cohort(tmp_path):
 
 
 def test_the_new_manifest_names_what_the_library_makes_of_every_scan(tmp_path, harmonizer, cohort):
-    csv, failures = harmonize_manifest(harmonizer, "ADNI", cohort, cohort.table, tmp_path / "out", progress=False)
+    named = cohort.table.set_index("subject", drop=False)
+    csv, failures = harmonize_manifest(harmonizer, "ADNI", cohort, named, tmp_path / "out", progress=False)
     made = load_manifest(csv)
     assert made.table["subject"].tolist() == ["s1", "s2"] and made.excluded.empty
     for row, source in zip(made.table.to_dict("records"), cohort.table.to_dict("records"), strict=False):
