@@ -108,7 +108,7 @@ STORY = Story(
             title="Cortical radius",
             question="Is the anatomy kept?",
             needs=(COHORT, "01_data_curation", "03_gan_harmonization", "04_image_quality"),
-            minutes={"smoke": 2, "demo": 5},
+            minutes={"smoke": 5, "demo": 8},
             all_cores=True,
         ),
         Notebook(
