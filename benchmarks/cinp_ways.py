@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from benchmarks.plain_pretraining import PlainPretraining
+from benchmarks.worker import seconds_of
 from cinp_lib.image_config import ImageEncoderConfig
 from cinp_lib.model import Cinp
 from cinp_lib.network_encoder import NetworkEncoderConfig
@@ -82,12 +83,7 @@ class Trainer:
 
     def seconds(self, steps: int) -> float:
         """Wall time of so many steps, when all of their work is done."""
-        self._wait()
-        begun = time.perf_counter()
-        for _ in range(steps):
-            self.step()
-        self._wait()
-        return time.perf_counter() - begun
+        return seconds_of(self.step, steps, self.ranks.device)
 
     def peak_mib(self) -> float:
         """The most memory so far: of this process, or on the GPU."""
@@ -98,10 +94,6 @@ class Trainer:
         """The memory at this moment."""
         on_gpu = self.ranks.device.type == "cuda"
         return (torch.cuda.memory_allocated() if on_gpu else psutil.Process().memory_info().rss) / 2**20
-
-    def _wait(self) -> None:
-        if self.ranks.device.type == "cuda":
-            torch.cuda.synchronize()
 
 
 def config_of(way: Way) -> PretrainingConfig:

@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.plain_gan import PlainNetworks
 from benchmarks.plain_step import PlainTraining
+from benchmarks.worker import seconds_of
 from gan_lib.networks import NetworkConfig
 from gan_lib.presets import preset
 from gan_lib.slices import SliceBatch
@@ -91,16 +92,7 @@ class Trainer:
 
     def seconds(self, steps: int = STEPS) -> float:
         """Wall time of so many steps, when all of their work is done."""
-        self._wait()
-        begun = time.perf_counter()
-        for _ in range(steps):
-            self.step()
-        self._wait()
-        return time.perf_counter() - begun
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        return seconds_of(self.step, steps, self.device)
 
 
 def config_of(way: Way) -> TrainingConfig:

@@ -6,8 +6,11 @@ So peak memory is each way's own, and all of them wait while one works: a busy m
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Self
+
+import torch
 
 from study_lib.provenance import REPOSITORY
 
@@ -36,3 +39,14 @@ class Worker:
         if not line:
             raise RuntimeError(f"benchmark: the process of {self.name} ended early; its error stands above")
         return json.loads(line)
+
+
+def seconds_of(step: Callable[[], object], steps: int, device: torch.device) -> float:
+    """Wall time of so many steps, when all of their work is done."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    begun = time.perf_counter()
+    for _ in range(steps):
+        step()
+    wait()
+    return time.perf_counter() - begun

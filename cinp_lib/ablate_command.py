@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
+from study_lib.command_exits import told_exits
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-MISTAKE = 2
 
 
 @app.command(help=__doc__)
@@ -30,17 +31,10 @@ def ablate(
 ) -> None:
     """Read the options, run the job."""
     from cinp_lib.ablation_runs import Job, Places, run_job
-    from study_lib.training import CallAgain, NonFiniteLoss
 
-    try:
+    with told_exits():
         places = Places(pretraining, out)
         outcome = run_job(Job(variant, seed), places.plan(settings, share), places, device, n_jobs)
-    except CallAgain as again:
-        typer.echo(again, err=True)
-        raise typer.Exit(again.exit_code) from again
-    except (ValueError, KeyError, OSError, NonFiniteLoss) as error:
-        typer.echo(error.args[0] if isinstance(error, KeyError) else error, err=True)
-        raise typer.Exit(MISTAKE) from error
     typer.echo(f"{variant}, seed {seed}: the state of iteration {outcome.kept} of {outcome.iterations}")
 
 

@@ -6,14 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import pandas as pd
 
 from cinp_lib.ablations import WHOLE
 from cinp_lib.embeddings import PairEmbeddings
-from cinp_lib.folds import repeated_folds
 from cinp_lib.prompt_answers import Answers, pooled
-from cinp_lib.prompt_study import Material, PromptPlan, asked, best_subsets, prompt, validation_cells
+from cinp_lib.prompt_study import Material, PromptPlan, asked, best_subsets, drawn_folds, prompt, validation_cells
 from cinp_lib.tasks import tasks_of
 from study_lib.files import atomic_write_json
 
@@ -80,10 +78,9 @@ def told(embeddings: PairEmbeddings, plan: PromptPlan, seed: int = 0) -> pd.Data
 
 def headline(material: Material, plan: PromptPlan, seed: int = 0) -> Answers:
     """Prompting at the plan's fraction, of all folds."""
-    found, narrow = [], replace(plan, fractions=(plan.fraction,))
-    for number, fold in enumerate(repeated_folds(material.task, plan.repeats, seed)):
-        state = int(np.random.default_rng([seed, number]).integers(2**31))
-        tried = validation_cells(material, fold, narrow, state)
+    found = []
+    for fold, state in drawn_folds(material.task, plan, seed):
+        tried = validation_cells(material, fold, plan.headline, state)
         r = best_subsets(tried, plan.fraction, unit=False)
         classifier = prompt(material, fold, (plan.fraction, r, False), plan.draws, state)
         found.append(asked(classifier, material, fold.test, fold))

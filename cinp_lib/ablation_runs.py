@@ -42,8 +42,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Places:
-    """What jobs read: the folder of notebook 07, with pairs to pre-train on and those of the tasks' people. Where they
-    write."""
+    """`pretraining` is read: notebook 07's folder, with pairs to pre-train on and those of the tasks' people."""
 
     pretraining: Path
     out: Path

@@ -100,7 +100,6 @@ def plan_for(profile: str, share: float = 0.0, image_weights: str = "") -> Ablat
     if profile in _UNCOUPLED:
         alone = {"per_site": 0, "travelling": 0, "bold_per_cohort": 0, "coupling": 0.0}
         uncoupled = spec_for(profile, **alone, **_UNCOUPLED[profile])
-    prompting = prompt_study.PLANS[profile]
-    own = replace(prompting, fractions=(prompting.fraction,))
+    own = prompt_study.PLANS[profile].headline
     training = replace(chosen.training, image_weights=image_weights)
     return AblationPlan(training, chosen.pairs, own, share or _SHARES[profile], uncoupled)

@@ -15,6 +15,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from cinp_lib.connectivity import edges
 from cinp_lib.folds import Fold
 from cinp_lib.model import Cinp
 from cinp_lib.prompt_study import Material, prompt
@@ -99,10 +100,8 @@ def edge_attribution(
     found = _integrated(
         margin, _inputs(model, networks), _inputs(model, baseline)[None], (plan.network_steps, plan.batch)
     )
-    rows, columns = np.triu_indices(networks.shape[1], 1)
-    diagonal = np.einsum("pii->p", found.parts)
-    values = found.parts[:, rows, columns] + found.parts[:, columns, rows]
-    return Attribution(values, found.margins - diagonal)
+    both = found.parts + found.parts.transpose(0, 2, 1)
+    return Attribution(edges(both), found.margins - np.einsum("pii->p", found.parts))
 
 
 def cluster_attribution(

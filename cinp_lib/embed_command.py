@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
+from study_lib.command_exits import told_exits
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-MISTAKE = 2
 
 
 @app.command(help=__doc__)
@@ -31,11 +32,8 @@ def embed(
     n_jobs: Annotated[int, typer.Option(help="workers that prepare scans; -1: one per core")] = -1,
 ) -> None:
     """Read the options, embed, write."""
-    try:
+    with told_exits():
         _embed((manifest, root), model, out, networks, (unseen, device, n_jobs))
-    except (ValueError, KeyError, OSError) as error:
-        typer.echo(error.args[0] if isinstance(error, KeyError) else error, err=True)
-        raise typer.Exit(MISTAKE) from error
 
 
 def _embed(

@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cinp_lib.augmentation import AugmentationConfig, augmented_volumes
+from cinp_lib.augmentation import augmented_volumes
 from cinp_lib.baselines.classifier_training import ClassifierConfig, trained_classifier
 from cinp_lib.folds import Method
 from cinp_lib.model import Cinp
+from cinp_lib.presets import preset
 from cinp_lib.tasks import Task
 
-# As in the small pre-training; no flips, as the effects of a disorder need not be symmetric.
-AUGMENTATION = AugmentationConfig(noise=0.01, scale=0.02, shift=0.01, flip=0.0)
+AUGMENTATION = preset("demo").training.augmentation  # no flips: the effects of a disorder need not be symmetric
 
 
 class ImageClassifier(nn.Module):

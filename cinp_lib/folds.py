@@ -82,6 +82,18 @@ def out_of_fold(task: Task, folds: Sequence[Fold], method: Method) -> Prediction
     return Predictions(task.classes, pd.concat(tables, ignore_index=True), pd.DataFrame(chosen))
 
 
+def remembered(method: Method) -> Method:
+    """The same method, asked once about each fold however many use its answers."""
+    made: dict[str, FoldScores] = {}
+
+    def of(fold: Fold) -> FoldScores:
+        if fold.name not in made:
+            made[fold.name] = method(fold)
+        return made[fold.name]
+
+    return of
+
+
 def _checked(fold: Fold, task: Task) -> Fold:
     """A method cannot learn a class that is not there, nor choose by a part that has one class only."""
     for name, part, least in (("training", fold.training, len(task.classes)), ("validation", fold.validation, 2)):

@@ -9,7 +9,7 @@ import scipy.stats
 from jaxtyping import Bool, Float
 from nibabel import Nifti1Image
 
-from cinp_lib.connectivity import Atlas
+from cinp_lib.connectivity import Atlas, edges
 from study_lib.grid import Grid
 from study_lib.shapes import Weights
 from study_lib.statistics import BootstrapSettings, Interval, bootstrap
@@ -29,11 +29,6 @@ class Hits:
     chance_high: float
     k: int
     n: int
-
-    @property
-    def times_chance(self) -> float:
-        """1 for a random pick."""
-        return self.rate / self.chance
 
 
 def importance(parts: Parts, groups: Sequence | None = None) -> Float[np.ndarray, " part"]:
@@ -94,8 +89,8 @@ def region_shares(atlas: Atlas, grid: Grid) -> Float[np.ndarray, "region x y z"]
     A voxel that regions fill in part is theirs altogether, since a thinner cortex shows at its border; one that they
     hardly touch is nobody's.
     """
-    labels = atlas.on_grid(Grid.isotropic(2.0))
     fine = Grid.isotropic(2.0)
+    labels = atlas.on_grid(fine)
     parts = [
         np.asarray(resample(Nifti1Image((labels == k + 1).astype(np.float32), fine.affine), grid).dataobj)
         for k in range(len(atlas.names))
@@ -124,7 +119,7 @@ def affected_edges(effects: Mapping, names: Sequence[str], disorder: str) -> Boo
     matrix = np.zeros((len(names), len(names)), bool)
     for first, second, _ in effects["affected_edges"][disorder]:
         matrix[place[first], place[second]] = matrix[place[second], place[first]] = True
-    return matrix[np.triu_indices(len(names), 1)]
+    return edges(matrix)
 
 
 def _centred(parts: Parts, groups: Sequence | None) -> Parts:

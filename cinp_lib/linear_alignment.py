@@ -14,7 +14,8 @@ import torch
 from sklearn.cross_decomposition import PLSSVD
 from sklearn.decomposition import PCA
 
-from cinp_lib.pair_store import PairStore, places_in_batches
+from cinp_lib.connectivity import edges
+from cinp_lib.pair_store import PairStore
 from cinp_lib.retrieval import retrieval
 from cinp_lib.voxel_standardiser import VoxelStandardiser
 from study_lib.shapes import Embeddings
@@ -34,8 +35,7 @@ class Components:
     @classmethod
     def fit(cls, store: PairStore) -> Self:
         """From the pairs of a store."""
-        batches = (store.volumes(places) for places in places_in_batches(len(store), 64))
-        voxels = VoxelStandardiser(store.size).fit(batches)
+        voxels = VoxelStandardiser(store.size).fit(store.volume_batches())
         sides = (PCA(COMPONENTS[-1], whiten=True), PCA(COMPONENTS[-1], whiten=True))
         own = _volumes(store, voxels), _edges(store)
         for pca, values in zip(sides, own, strict=True):
@@ -71,8 +71,8 @@ class LinearAlignment:
         numbers = sorted({min(number, components.most) for number in COMPONENTS})
         kept = sorted({(number, min(shared, number)) for number, shared in product(numbers, SHARED)})
         fits = [cls._fit(components, own, number, shared) for number, shared in kept]
-        people = validation.one_per_subject()
-        return max(fits, key=lambda one: retrieval(*one.embed(people)).mean_reciprocal_rank)
+        others = components.of(validation.one_per_subject())
+        return max(fits, key=lambda one: retrieval(*one._embedded(others)).mean_reciprocal_rank)
 
     @classmethod
     def _fit(cls, components: Components, own: tuple[np.ndarray, np.ndarray], number: int, shared: int) -> Self:
@@ -82,23 +82,22 @@ class LinearAlignment:
 
     def embed(self, store: PairStore) -> tuple[Embeddings, Embeddings]:
         """Images and networks of a store, of length 1."""
-        own = (side[:, : self.number] for side in self.components.of(store))
+        return self._embedded(self.components.of(store))
+
+    def _embedded(self, components: tuple[np.ndarray, np.ndarray]) -> tuple[Embeddings, Embeddings]:
+        own = (side[:, : self.number] for side in components)
         return tuple(_unit(side * self.strengths) for side in self.shared.transform(*own))
 
 
 def _volumes(store: PairStore, voxels: VoxelStandardiser) -> np.ndarray:
     """Standard voxels that brains have in common, one row for each head."""
-    rows = []
-    for places in places_in_batches(len(store), 64):
-        standard = voxels(torch.from_numpy(store.volumes(places))[:, None])[:, 0, voxels.common]
-        rows.append(standard.numpy())
-    return np.concatenate(rows)
+    batches = (torch.from_numpy(volumes)[:, None] for volumes in store.volume_batches())
+    return np.concatenate([voxels(volumes)[:, 0, voxels.common].numpy() for volumes in batches])
 
 
 def _edges(store: PairStore) -> np.ndarray:
     """One row for each network: its edges, once."""
-    upper = np.triu_indices(store.regions, 1)
-    return store.networks(np.arange(len(store)))[:, upper[0], upper[1]]
+    return edges(store.networks(np.arange(len(store))))
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

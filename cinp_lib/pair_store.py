@@ -89,6 +89,11 @@ class PairStore:
         """Prepared volumes of some pairs of this view."""
         return self.arrays["volumes"][self.places[places]].astype(np.float32)
 
+    def volume_batches(self, size: int = 64) -> Iterator[Float32[np.ndarray, "pair x y z"]]:
+        """All volumes in order, some at a time."""
+        for places in places_in_batches(len(self), size):
+            yield self.volumes(places)
+
     def networks(self, places: Places) -> Networks:
         """Their networks."""
         return self.arrays["networks"][self.network_places[places]]

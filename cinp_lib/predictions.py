@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from study_lib import scores
@@ -41,31 +42,20 @@ class Predictions:
         return self.table["subject"].nunique()
 
     @property
-    def majority_rate(self) -> float:
-        """Accuracy of who always names the most frequent class."""
-        return float(self.table["label"].value_counts(normalize=True).max())
-
-    @property
     def chance(self) -> float:
         """Balanced accuracy of guessing."""
         return 1 / len(self.classes)
 
     def statistic(self, measure: Measure) -> Statistic:
         """The measure as a function of row weights."""
-        labels, predictions = (self.table[name].to_numpy() for name in ("label", "prediction"))
-        two = len(self.classes) == 2
-        if measure == "auroc":
-            own = self.table[[f"score_{k}" for k in range(len(self.classes))]].to_numpy()
-            return scores.auroc(labels, own[:, 1], positive=1) if two else scores.auroc(labels, own)
-        if measure in ("sensitivity", "specificity") and two:
-            return scores.recall(labels, predictions, of=1 if measure == "sensitivity" else 0)
-        made = {"accuracy": scores.accuracy, "balanced_accuracy": scores.balanced_accuracy}
-        made |= {"sensitivity": scores.balanced_accuracy, "specificity": scores.specificity}
-        if measure not in made:
-            raise KeyError(
-                f"measure: expected accuracy, balanced_accuracy, auroc, sensitivity or specificity: {measure}"
-            )
-        return made[measure](labels, predictions)
+        of = scores.classification_statistics(*self._columns())
+        if measure not in of:
+            raise KeyError(f"measure: expected {', '.join(of)}, got {measure}")
+        return of[measure]
+
+    def summary(self, settings: BootstrapSettings | None = None) -> dict[str, Interval | float]:
+        """All measures with their intervals over subjects, drawn within classes; majority rate and chance."""
+        return scores.classification_summary(*self._columns(), self.table["subject"].to_numpy(), settings)
 
     def value(self, measure: Measure = "balanced_accuracy") -> float:
         """Over all rows."""
@@ -107,6 +97,12 @@ class Predictions:
     def at_sites(self) -> dict[str, "Predictions"]:
         """The people of each site apart."""
         return {site: self._rows(own[KEY]) for site, own in self.table.groupby("site")}
+
+    def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int | None]:
+        """Labels, predictions, scores, and which class of two is the positive one."""
+        labels, predictions = (self.table[name].to_numpy() for name in ("label", "prediction"))
+        found = self.table[[f"score_{k}" for k in range(len(self.classes))]].to_numpy()
+        return (labels, predictions, found[:, 1], 1) if len(self.classes) == 2 else (labels, predictions, found, None)
 
     def _rows(self, wanted: pd.DataFrame) -> "Predictions":
         table = wanted.merge(self.table, on=KEY, how="left", validate="1:1")

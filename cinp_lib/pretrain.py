@@ -22,7 +22,7 @@ from cinp_lib.masking import draw_mask
 from cinp_lib.model import Cinp, Features, Masks
 from cinp_lib.objective import pair_loss
 from cinp_lib.pair_sampler import Batch, PairSampler
-from cinp_lib.pair_store import PairStore, places_in_batches
+from cinp_lib.pair_store import PairStore
 from cinp_lib.pretraining_state import PretrainingConfig, State
 from cinp_lib.validation import validation_scores
 from study_lib.training import CallAgain, Checkpoints, Interruption, Precision, Ranks, check_finite, stream
@@ -47,7 +47,7 @@ def fit(
     sampler = PairSampler(store, config.batch, config.seed, config.within_site)
     state, checkpoints = State.fresh(config, ranks.device), Checkpoints(Path(folder) / "checkpoints")
     if not state.resume(checkpoints) and state.model.voxels is not None:
-        state.model.voxels.fit(store.volumes(places) for places in places_in_batches(len(store), 64))
+        state.model.voxels.fit(store.volume_batches())
     ranks.agree("iteration to resume from", state.iteration)
     yield from list(state.records)
     with Interruption() as interruption:

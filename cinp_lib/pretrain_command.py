@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
+from study_lib.command_exits import told_exits
+
 if TYPE_CHECKING:
     from cinp_lib.pair_store import PairParts, PairStore
     from cinp_lib.pairs import PairConfig
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from study_lib.training.records import Record
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-MISTAKE = 2
 
 
 @app.command(help=__doc__)
@@ -48,25 +49,18 @@ def pretrain(
     n_jobs: Annotated[int, typer.Option(help="workers that prepare scans; -1: one per core")] = -1,
 ) -> None:
     """Read the options, train, write the model."""
-    from study_lib.training import CallAgain, NonFiniteLoss, Ranks
+    from study_lib.training import Ranks
 
     given = {"iterations": iterations, "batch": batch, "chunk": chunk, "precision": precision}
     given |= {"image_weights": image_weights, "seed": seed}
     changes = {name: value for name, value in given.items() if value is not None}
-    try:
-        with Ranks(device) as ranks:
-            pairs, config = _settings(settings, changes)
-            parts = _prepared((manifest, root, networks), out, pairs, (seed, n_jobs), ranks)
-            for _ in _records(parts, config, out, ranks):
-                pass
-            if ranks.is_first:
-                _write(parts, pairs, config, out, manifest.stem)
-    except CallAgain as again:
-        typer.echo(again, err=True)
-        raise typer.Exit(again.exit_code) from again
-    except (ValueError, KeyError, OSError, NonFiniteLoss) as error:
-        typer.echo(error.args[0] if isinstance(error, KeyError) else error, err=True)
-        raise typer.Exit(MISTAKE) from error
+    with told_exits(), Ranks(device) as ranks:
+        pairs, config = _settings(settings, changes)
+        parts = _prepared((manifest, root, networks), out, pairs, (seed, n_jobs), ranks)
+        for _ in _records(parts, config, out, ranks):
+            pass
+        if ranks.is_first:
+            _write(parts, pairs, config, out, manifest.stem)
 
 
 def _settings(name: str, changes: dict) -> tuple["PairConfig", "PretrainingConfig"]:

@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
-from cinp_lib.retrieval import Retrieval
 from study_lib import curves
 from study_lib.figures import OTHER_COLOURS, show_slice, site_palette
 from study_lib.shapes import Volume
@@ -45,16 +45,14 @@ def similarity(values: Float[np.ndarray, "image network"], groups: Sequence[str]
     return figure
 
 
-def retrieval_bars(found: Mapping[str, Retrieval], title: str = "") -> Figure:
-    """How often the own partner comes first, mean of both ways, with its interval over subjects and chance."""
-    figure, axes = plt.subplots(figsize=(1.4 * len(found) + 1.8, 2.8))
-    for place, own in enumerate(found.values()):
-        interval = own.interval()
-        errors = [[own.r1 - interval.low], [interval.high - own.r1]]
-        axes.bar(place, own.r1, yerr=np.maximum(errors, 0), width=0.6, color=OTHER_COLOURS[0], capsize=3)
-        label = "chance" if place == 0 else None
-        axes.hlines(own.chance, place - 0.4, place + 0.4, color="black", ls="--", lw=1.2, label=label)
-    axes.set_xticks(range(len(found)), [f"{name}\n(of {own.gallery.mean():.0f})" for name, own in found.items()])
+def retrieval_bars(table: pd.DataFrame, title: str = "") -> Figure:
+    """`retrieval_table` drawn: own partner first, mean of both ways, with its interval over subjects and chance."""
+    figure, axes = plt.subplots(figsize=(1.4 * len(table) + 1.8, 2.8))
+    places = np.arange(len(table))
+    errors = np.maximum([table["first"] - table["low"], table["high"] - table["first"]], 0)
+    axes.bar(places, table["first"], yerr=errors, width=0.6, color=OTHER_COLOURS[0], capsize=3)
+    axes.hlines(table["chance"], places - 0.4, places + 0.4, color="black", ls="--", lw=1.2, label="chance")
+    axes.set_xticks(places, [f"{row.gallery}\n(of {row.size:.0f})" for row in table.itertuples()])
     axes.set(ylabel="own partner first", title=title)
     axes.legend(frameon=False)
     return figure

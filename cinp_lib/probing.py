@@ -2,7 +2,7 @@
 
 task = Task("mine", people, np.arange(len(people)))      # a row of `people` for each row of the embeddings
 found = probe(embeddings, task, repeated_folds(task, repeats=20))
-print(found.interval("balanced_accuracy"), found.majority_rate)
+print(found.interval("balanced_accuracy"), found.chance)
 """
 
 from collections.abc import Sequence

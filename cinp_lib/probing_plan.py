@@ -31,7 +31,7 @@ class ProbingPlan:
     bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
 
 
-# As narrow as the network encoder of the small pre-training.
+# Narrower than its authors' own, as there are few people to learn from.
 SMALL_BNT = NetworkEncoderConfig(hidden=128, clusters=32, embedding=256)
 SHORT = ClassifierConfig(epochs=1)
 

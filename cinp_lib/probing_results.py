@@ -56,10 +56,11 @@ def method_scores(found: Found, settings: BootstrapSettings | None = None) -> pd
             own = methods[name]
             row = {"task": task, "method": name, "label": METHODS[name].label, "group": METHODS[name].group}
             row |= {"folds": len(own.chosen), "subjects": own.subjects, "predictions": len(own)}
+            summary = own.summary(settings)
             for measure in MEASURES:
-                interval = own.interval(measure, settings)
+                interval = summary[measure]
                 row |= {measure: interval.value, f"{measure}_low": interval.low, f"{measure}_high": interval.high}
-            rows.append(row | {"majority_rate": own.majority_rate, "chance": own.chance})
+            rows.append(row | {name: summary[name] for name in ("majority_rate", "chance")})
     return pd.DataFrame(rows)
 
 

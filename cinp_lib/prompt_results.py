@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from cinp_lib.baselines.oracle import told_by_traits
 from cinp_lib.prompt_answers import Answers
 from cinp_lib.prompt_study import PromptStudy, fixed_answers
-from study_lib.phantom.truth import Truth, oracle_predictions
+from study_lib.phantom.truth import Truth
 
 Studies = Mapping[str, PromptStudy]
 HEADLINE, ORACLE = "prompt", "oracle"
@@ -16,10 +17,8 @@ HEADLINE, ORACLE = "prompt", "oracle"
 
 def with_oracle(study: PromptStudy, truth: Truth) -> PromptStudy:
     """The study with one more method: who knows the phantom's true anatomical traits, and nothing else."""
-    shifts, people = truth.effects()["anatomy_shift"], study.task.table["subject"]
-    traits = truth.table("anatomy_traits").loc[people]
-    told = oracle_predictions(traits, {name: shifts[name] for name in study.task.classes})
-    return replace(study, answers=study.answers | {ORACLE: fixed_answers(study.task, study.folds, told)})
+    told = fixed_answers(study.task, study.folds, told_by_traits(study.task, truth))
+    return replace(study, answers=study.answers | {ORACLE: told})
 
 
 def method_table(studies: Studies) -> pd.DataFrame:

@@ -112,9 +112,8 @@ def prompt_study(embeddings: PairEmbeddings, plan: PromptPlan, seed: int = 0) ->
 
 def study_task(material: Material, plan: PromptPlan, seed: int = 0) -> PromptStudy:
     """One task: all cells of the grid on validation, then what was chosen, and its rivals, on test people."""
-    folds, cells, answers, chosen = repeated_folds(material.task, plan.repeats, seed), {}, {}, []
-    for number, fold in enumerate(folds):
-        state = int(np.random.default_rng([seed, number]).integers(2**31))  # one for all: the same people are drawn
+    drawn, cells, answers, chosen = drawn_folds(material.task, plan, seed), {}, {}, []
+    for fold, state in drawn:
         tried = validation_cells(material, fold, plan, state)
         for cell, own in tried.items():
             cells.setdefault(cell, []).append(own)
@@ -122,8 +121,14 @@ def study_task(material: Material, plan: PromptPlan, seed: int = 0) -> PromptStu
         chosen += [{"fold": fold.name, "fraction": f, "unit": unit, "r": r} for (f, unit), r in best.items()]
         for method, own in held_out_answers(material, fold, plan, state, best).items():
             answers.setdefault(method, []).append(own)
-    pools = {method: pooled(own) for method, own in answers.items()}
+    folds, pools = [fold for fold, _ in drawn], {method: pooled(own) for method, own in answers.items()}
     return PromptStudy(material.task, folds, grid_table(cells, material), pools, pd.DataFrame(chosen))
+
+
+def drawn_folds(task: Task, plan: PromptPlan, seed: int = 0) -> list[tuple[Fold, int]]:
+    """Folds, each with the random state of its draws: one for all methods, so that they refer to the same people."""
+    folds = repeated_folds(task, plan.repeats, seed)
+    return [(fold, int(np.random.default_rng([seed, k]).integers(2**31))) for k, fold in enumerate(folds)]
 
 
 Cell = tuple[float, int, bool]  # fraction, r, whether references get length 1

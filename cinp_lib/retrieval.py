@@ -1,6 +1,6 @@
 """Does an image find its own network among those of other people, and a network its image?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +67,17 @@ def retrieval(images: Embeddings, networks: Embeddings, groups: Sequence | None 
     first = [_first(s, allowed)[kept] for s in (similarity, similarity.T)]
     reciprocal = np.mean([1 / _rank(s, allowed)[kept] for s in (similarity, similarity.T)], axis=0)
     return Retrieval(kept, *first, reciprocal, allowed.sum(1)[kept])
+
+
+def retrieval_table(found: Mapping[str, Retrieval]) -> pd.DataFrame:
+    """One row for each gallery: how often the own partner comes first, its interval over subjects, and chance."""
+    rows = []
+    for name, own in found.items():
+        interval = own.interval()
+        row = {"gallery": name, "size": own.gallery.mean(), "first": own.r1, "low": interval.low, "high": interval.high}
+        ways = {"image_to_network": own.to_network.mean(), "network_to_image": own.to_image.mean()}
+        rows.append(row | {"chance": own.chance} | ways)
+    return pd.DataFrame(rows)
 
 
 def age_bands(years: Sequence[float]) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 from cinp_lib.connectivity.batch import make_networks
 from cinp_lib.pair_store import PairStore, pretraining_rows
 from cinp_lib.pairs import PairConfig
-from study_lib.files import atomic_write_json
+from study_lib.files import atomic_write_json, read_json
 from study_lib.manifest import Manifest, load_manifest
 from study_lib.phantom.cohort import ensure_cohort
 from study_lib.phantom.spec import CohortSpec, version_key
@@ -32,7 +32,7 @@ def uncoupled_pairs(folder: str | Path, spec: CohortSpec, config: PairConfig, n_
         raise ValueError(f"uncoupled_pairs: expected a cohort with coupling 0, got {spec.coupling}")
     made_of = {"cohort": version_key(spec), "pairs": config.content(), "code": modules_digest([__name__])}
     made_of = json.loads(json.dumps(made_of))  # as it comes back from the file
-    if _content(folder / STAMP) != made_of:
+    if read_json(folder / STAMP) != made_of:
         (folder / STAMP).unlink(missing_ok=True)
         manifest = ensure_cohort(folder / "cohort", spec, n_jobs)
         _make(folder, load_manifest(manifest, check_files=False), config, n_jobs)
@@ -56,10 +56,3 @@ def _make(folder: Path, cohort: Manifest, config: PairConfig, n_jobs: int) -> No
             warnings.warn(
                 f"uncoupled phantom, left out: {row['subject']} ({row['site']}): {row['reason']}", stacklevel=3
             )
-
-
-def _content(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None

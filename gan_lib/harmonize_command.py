@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from study_lib.command_exits import ended
+
 if TYPE_CHECKING:
     from gan_lib.harmonize import Harmonizer, TargetStyle
     from gan_lib.harmonize_batch import BatchConfig, BatchResult
     from gan_lib.harmonize_file import FileJob
 
-FAILED, MISTAKE = 1, 2
+FAILED = 1
 SHOWN_FAILURES = 10
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -61,7 +63,7 @@ def harmonize(
         harmonizer = Harmonizer.load(model, config, device)
         style = _style(harmonizer, target, reference, reference_mask)
     except (ValueError, KeyError, OSError) as error:
-        raise _ended(error, MISTAKE) from error
+        raise ended(error) from error
     if not folder:
         return _one(harmonizer, style, job)
     wanted = _target_content(target, reference, reference_mask, reference_site)
@@ -112,7 +114,7 @@ def _one(harmonizer: "Harmonizer", style: "TargetStyle", job: "FileJob") -> None
     try:
         result = harmonize_file(harmonizer, style, job)
     except (ValueError, OSError) as error:
-        raise _ended(error, FAILED) from error
+        raise ended(error, FAILED) from error
     for note in result.notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(f"{job.out}: harmonised to {style.name}", err=True)
@@ -124,7 +126,7 @@ def _many(harmonizer: "Harmonizer", style: "TargetStyle", source: Path, out: Pat
     try:
         result = harmonize_folder(harmonizer, style, source, out, config)
     except (ValueError, OSError) as error:
-        raise _ended(error, MISTAKE) from error
+        raise ended(error) from error
     _report(result, out)
     raise typer.Exit(FAILED if len(result.failures) else 0)
 
@@ -138,11 +140,6 @@ def _report(result: "BatchResult", out: Path) -> None:
         typer.echo(f"  {row.file}: {row.reason}. Fix: {row.fix}", err=True)
     if len(result.failures) > SHOWN_FAILURES:
         typer.echo(f"  ... and {len(result.failures) - SHOWN_FAILURES} more in {out / 'failures.csv'}", err=True)
-
-
-def _ended(error: Exception, code: int) -> typer.Exit:
-    typer.echo(error.args[0] if isinstance(error, KeyError) and error.args else error, err=True)
-    return typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import typer
 from tqdm import tqdm
 
 from gan_lib.presets import PRESETS, preset
+from study_lib.command_exits import told_exits
 
 if TYPE_CHECKING:
     from gan_lib.training_data import TrainingData
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from study_lib.training.records import Record
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-MISTAKE = 2
 
 
 @app.command(help=__doc__)
@@ -42,23 +42,16 @@ def train(
     n_jobs: Annotated[int, typer.Option(help="workers that prepare volumes; -1: one per core")] = -1,
 ) -> None:
     """Read the options, train, write the model."""
-    from study_lib.training import CallAgain, NonFiniteLoss, Ranks
+    from study_lib.training import Ranks
 
     changes = {"iterations": iterations, "batch": batch, "precision": precision}
     changes = {name: value for name, value in changes.items() if value is not None} | {"seed": seed}
-    try:
-        with Ranks(device) as ranks:
-            data, config = _prepared(manifest, root, out, (settings, changes, n_jobs), ranks)
-            for _ in _records(data, config, out, ranks):
-                pass
-            if ranks.is_first:
-                _write(data, config, out, cohort_name or manifest.stem)
-    except CallAgain as again:
-        typer.echo(again, err=True)
-        raise typer.Exit(again.exit_code) from again
-    except (ValueError, KeyError, OSError, NonFiniteLoss) as error:
-        typer.echo(error.args[0] if isinstance(error, KeyError) else error, err=True)
-        raise typer.Exit(MISTAKE) from error
+    with told_exits(), Ranks(device) as ranks:
+        data, config = _prepared(manifest, root, out, (settings, changes, n_jobs), ranks)
+        for _ in _records(data, config, out, ranks):
+            pass
+        if ranks.is_first:
+            _write(data, config, out, cohort_name or manifest.stem)
 
 
 def _prepared(

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
+from study_lib.command_exits import MISTAKE
 from study_lib.lock import Busy
 from study_lib.profiles import PROFILES
 from study_lib.provenance import REPOSITORY
 from study_lib.workflow import notebook_rules, pipeline
 from study_lib.workflow.subprocesses import INTERRUPTED
 
-MISTAKE = 2
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PROFILE_HELP = "; ".join(f"{name}: {meaning}" for name, meaning in PROFILES.items())
 

@@ -44,6 +44,14 @@ def atomic_write_json(path: str | Path, content: Any) -> None:
     atomic_write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def read_json(path: str | Path) -> Any:
+    """The content of a file, or None where it is absent or broken, as when another process replaces it."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
 def sha256_of(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with open(path, "rb") as file:

@@ -171,7 +171,7 @@ def classification_summary(
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2 or (len(classes) == 2 and positive not in classes):
         raise ValueError(f"expected two classes or more, and of two the positive one; got {classes}, {positive!r}")
-    statistics = _summary_statistics(labels, predictions, scores, positive if len(classes) == 2 else None)
+    statistics = classification_statistics(labels, predictions, scores, positive if len(classes) == 2 else None)
     subjects = np.arange(len(labels)) if subjects is None else subjects
     pairs = {(subject, label) for subject, label in zip(subjects, labels, strict=True)}
     # a travelling subject has several site labels, and cannot be drawn within one
@@ -180,9 +180,10 @@ def classification_summary(
     return {**summary, "majority_rate": float(counts.max() / counts.sum()), "chance": 1 / len(classes)}
 
 
-def _summary_statistics(
+def classification_statistics(
     labels: np.ndarray, predictions: np.ndarray, scores: np.ndarray | None, positive: Hashable | None
 ) -> dict[str, Statistic]:
+    """Those of `classification_summary`, as functions of row weights; `positive` None: means over the classes."""
     balanced = balanced_accuracy(labels, predictions)
     statistics = {"accuracy": accuracy(labels, predictions), "balanced_accuracy": balanced}
     if positive is None:

@@ -12,7 +12,7 @@ from small_people import features_of, task_of
 from cinp_lib.baselines.bnt import BntConfig, bnt
 from cinp_lib.baselines.classifier_training import ClassifierConfig, class_weights, trained_classifier
 from cinp_lib.baselines.cnn import CnnConfig, cnn
-from cinp_lib.baselines.fcn_linear import edges, fcn_linear
+from cinp_lib.baselines.fcn_linear import fcn_linear
 from cinp_lib.baselines.fusion import EqualBlocks, early_fusion, late_fusion
 from cinp_lib.baselines.oracle import oracle
 from cinp_lib.baselines.phenotype import phenotype, phenotypes
@@ -46,14 +46,6 @@ def volumes_of(task, shift=0.3, size=8):
     volumes[:, :4, :4] += shift * task.y[:, None, None, None]
     volumes[:, 0] = 0
     return volumes
-
-
-def test_edges_are_every_pair_of_regions_once():
-    networks = networks_of(task_of(4), regions=5)
-    expected = [[network[i, j] for i in range(5) for j in range(i + 1, 5)] for network in networks]
-    assert edges(networks) == pytest.approx(np.array(expected))
-    with pytest.raises(ValueError, match=r"networks of \(subject, region, region\), got \(4, 5\)"):
-        edges(networks[:, 0])
 
 
 def test_linear_classifiers_of_edges_find_the_edge_that_knows():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_people import task_of
 
-from cinp_lib.folds import FoldScores, folds_of, out_of_fold, repeated_folds, site_folds
+from cinp_lib.folds import FoldScores, folds_of, out_of_fold, remembered, repeated_folds, site_folds
 from study_lib.splits import LeakError, Split, SplitError
 
 
@@ -95,3 +95,16 @@ def test_scores_that_are_no_numbers_name_the_people_and_a_wrong_shape_is_refused
     wide = FoldScores(np.zeros((len(folds[0].validation), 3)), np.zeros((len(folds[0].test), 3)))
     with pytest.raises(ValueError, match=re.escape("scores of shape (8, 2), got (8, 3)")):
         out_of_fold(task, folds, lambda fold: wide)
+
+
+def test_a_remembered_method_is_asked_once_about_each_fold_and_says_the_same():
+    task, asked = task_of(60), []
+
+    def method(fold):
+        asked.append(fold.name)
+        return constant(task, float(len(asked)))(fold)
+
+    folds, own = repeated_folds(task, 2), remembered(method)
+    first = out_of_fold(task, folds, own).table
+    assert out_of_fold(task, folds, own).table.equals(first)
+    assert asked == [fold.name for fold in folds]

@@ -65,7 +65,7 @@ def test_random_shares_hit_as_often_as_chance_says():
     assert np.mean([own.rate for own in found]) == pytest.approx(0.2, abs=0.03)
     inside = [own.chance_low <= own.rate <= own.chance_high for own in found]
     assert np.mean(inside) >= 0.95
-    assert hits(-np.arange(50.0), affected).rate == 1 and hits(-np.arange(50.0), affected).times_chance == 5
+    assert hits(-np.arange(50.0), affected).rate == 1
     with pytest.raises(ValueError, match="expected some affected among 50 parts, got 0 of 50"):
         hits(np.zeros(50), np.zeros(50, bool))
 

@@ -48,7 +48,10 @@ def test_measures_are_what_a_loop_and_scikit_learn_find(classes):
         areas = [roc_auc_score(table["label"] == k, table[f"score_{k}"]) for k in range(classes)]
         assert found.value("auroc") == pytest.approx(np.mean(areas))
     assert found.value("accuracy") == pytest.approx((table["label"] == table["prediction"]).mean())
-    assert found.majority_rate == pytest.approx(table["label"].value_counts().max() / len(table))
+    summary = found.summary(FEW)
+    assert summary["majority_rate"] == pytest.approx(table["label"].value_counts().max() / len(table))
+    for measure in ("accuracy", "balanced_accuracy", "auroc", "sensitivity", "specificity"):
+        assert summary[measure] == found.interval(measure, FEW)
 
 
 def test_intervals_are_over_people_not_rows():

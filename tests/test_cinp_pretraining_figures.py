@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cinp_lib import pretraining_figures
-from cinp_lib.retrieval import retrieval
+from cinp_lib.retrieval import retrieval, retrieval_table
 
 matplotlib.use("Agg")
 RNG = np.random.default_rng(0)
@@ -37,10 +37,11 @@ def test_the_similarity_matrix_is_on_a_scale_around_0_with_a_line_between_groups
 def test_bars_of_retrieval_stand_beside_their_own_chance():
     images = np.eye(12)
     found = {"everybody": retrieval(images, images), "own site": retrieval(images, images, ["A", "B"] * 6)}
-    axes = pretraining_figures.retrieval_bars(found).axes[0]
+    axes = pretraining_figures.retrieval_bars(retrieval_table(found)).axes[0]
     assert [bar.get_height() for bar in axes.patches] == [1.0, 1.0]
-    chances = [lines.get_segments()[0][0, 1] for lines in axes.collections if len(lines.get_segments()) == 1]
-    assert [chance for chance in chances if chance < 1] == pytest.approx([1 / 12, 1 / 6])
+    dashed = next(lines for lines in axes.collections if lines.get_label() == "chance")
+    assert [segment[0, 1] for segment in dashed.get_segments()] == pytest.approx([1 / 12, 1 / 6])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["everybody\n(of 12)", "own site\n(of 6)"]
 
 
 def test_reconstructions_show_what_is_hidden_as_0():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cinp_lib.retrieval import age_bands, retrieval
+from cinp_lib.retrieval import age_bands, retrieval, retrieval_table
 
 
 def embeddings(number=9, feature=4, noise=0.7, seed=0):
@@ -95,3 +95,14 @@ def test_bands_of_age_have_names_and_the_unknown_are_one_of_their_own():
         "18 to 25 years",
         "unknown",
     ]
+
+
+def test_the_table_has_both_ways_and_the_interval_of_every_gallery():
+    rng = np.random.default_rng(3)
+    images, networks = rng.normal(size=(2, 15, 4))
+    found = {"everybody": retrieval(images, networks), "own site": retrieval(images, networks, list("abc") * 5)}
+    for row, own in zip(retrieval_table(found).to_dict("records"), found.values(), strict=True):
+        interval = own.interval()
+        assert (row["low"], row["high"]) == (interval.low, interval.high)
+        assert row["first"] == pytest.approx((row["image_to_network"] + row["network_to_image"]) / 2)
+        assert row["size"] * row["chance"] == pytest.approx(1)

@@ -197,3 +197,11 @@ def test_edges_against_motion_are_correlations_over_subjects_and_0_where_there_i
     assert not found[[2, 4, 5]].any()  # with the region that subject 3 lacks
     for edge, (i, j) in {1: (0, 2), 3: (1, 2)}.items():
         assert found[edge] == pytest.approx(np.corrcoef(networks[:, i, j], motion)[0, 1])
+
+
+def test_edges_are_every_pair_of_regions_once():
+    networks = np.random.default_rng(0).normal(size=(4, 5, 5))
+    expected = [[network[i, j] for i in range(5) for j in range(i + 1, 5)] for network in networks]
+    assert edges(networks) == pytest.approx(np.array(expected))
+    with pytest.raises(ValueError, match=r"networks of \(subject, region, region\), got \(4, 5\)"):
+        edges(networks[:, 0])

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from nibabel.nifti1 import Nifti1Image
 
+from gan_lib import cortex_figures
 from gan_lib.cortex.agreement import (
     STUDY_PAIRS,
     error_table,
@@ -211,3 +212,17 @@ def test_the_pattern_of_disease_is_free_of_sites_and_what_is_painted_of_it_is_fo
     real = pd.DataFrame(2.5 + 0.05 * rng.normal(size=(6, 3)), columns=list("xyz"))
     shares = painted_table({"none": real, "half": real + thinned / 2}, real, pattern, FEW).set_index("method")["value"]
     assert shares["none"] == 0 and shares["half"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_surface_shows_its_outside_and_only_what_faces_who_looks_at_it():
+    places = np.indices((24, 24, 24)) - 11.5
+    ball = (np.linalg.norm(places, axis=0) < 8).astype(np.uint8)
+    vertices, faces, normals, _ = cortex_figures._outer_surface(ball, ball.astype(np.float32))
+    centres = vertices[faces].mean(axis=1) - 11.5
+    assert ((normals * centres).sum(axis=1) > 0).all()
+    for ax, (elevation, azimuth) in zip(
+        cortex_in_3d({"ball": (ball, ball)}).axes, cortex_figures.VIEWS.values(), strict=False
+    ):
+        shown = ax.collections[0]._faces.reshape(-1, 3) / 2.0 - 11.5
+        towards = cortex_figures._direction(elevation, azimuth)
+        assert len(shown) and (shown @ towards > -1.5).all() and (shown @ towards).max() > 7

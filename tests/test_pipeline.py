@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tiny_notebooks import PARAMETERS, prose, write_notebook
+from tiny_notebooks import COMMON, begin, prose, write_curation, write_notebook
 from typer.testing import CliRunner
 
 from study_lib.__main__ import app
@@ -33,40 +33,29 @@ STORY = Story(
     ),
 )
 """
-START = "from study_lib.run import start\nrun = start(NAME, profile, seed, output_root, {'manifest': MANIFEST})"
-COMMON = PARAMETERS + '\noutput_root: str = ""  # where outputs go'
-MANIFEST = '\nmanifest: str = ""  # a cohort of your own'
 THIRD = "\nseconds: float = 0.0  # of nothing\ndivisor: int = 1  # of one"
 
 
 def write_story(folder: Path) -> Path:
     """The story as a module, its notebooks in a folder with a blank, and a manifest."""
     (folder / "three_notebooks.py").write_text(STORY, encoding="utf-8")
-    places = [folder / "note books" / f"{name}.ipynb" for name in ("01_first", "02_second", "03_third")]
-    begin = [START.replace("NAME", repr(place.stem)) for place in places]
+    write_curation(folder)
+    places = [folder / "note books" / f"{name}.ipynb" for name in ("02_second", "03_third")]
     write_notebook(
         places[0],
-        begin[0].replace("MANIFEST", "manifest"),
-        "lines = len(run.manifest.read_text().splitlines())",
-        "run.record({'subjects': lines - 1}, 'phantom')",
-        parameters=COMMON + MANIFEST,
-    )
-    write_notebook(
-        places[1],
-        begin[1].replace("MANIFEST", "''"),
+        begin("02_second"),
         "import json\nfirst = json.loads(run.product('01_first', 'metrics.json').read_text())",
         "import os\nthreads = int(os.environ['OMP_NUM_THREADS'])",
         "run.record({'twice': 2 * first['metrics']['subjects'], 'threads': threads}, 'phantom')",
         parameters=COMMON,
     )
     write_notebook(
-        places[2],
-        begin[2].replace("MANIFEST", "''"),
+        places[1],
+        begin("03_third"),
         "import os, time\n(run.folder / 'begun').touch()\ntime.sleep(float(os.environ.get('PAUSE', 0)))",
         "run.record({'quotient': 1 / divisor}, 'phantom')",
         parameters=COMMON + THIRD,
     )
-    (folder / "cohort.csv").write_text("subject\na\nb\n", encoding="utf-8")
     return folder
 
 

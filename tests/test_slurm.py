@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from one_node_cluster import Cluster, why_not
-from test_pipeline import COMMON, MANIFEST, START
-from tiny_notebooks import write_notebook
+from tiny_notebooks import COMMON, begin, write_curation, write_notebook
 from waiting import wait_for
 
 from study_lib.provenance import REPOSITORY
@@ -60,29 +59,22 @@ with open(run.folder / "begun.txt", "a") as file:
 def write_story(folder: Path) -> Path:
     """Curation, a training that can be stopped, and a notebook that fails when told to."""
     (folder / "cluster_story.py").write_text(STORY, encoding="utf-8")
-    places = [folder / "note books" / f"{name}.ipynb" for name in ("01_first", "02_training", "03_third")]
-    begin = [START.replace("NAME", repr(place.stem)) for place in places]
+    write_curation(folder)
+    places = [folder / "note books" / f"{name}.ipynb" for name in ("02_training", "03_third")]
     write_notebook(
         places[0],
-        begin[0].replace("MANIFEST", "manifest"),
-        "run.record({'subjects': len(run.manifest.read_text().splitlines()) - 1}, 'phantom')",
-        parameters=COMMON + MANIFEST,
-    )
-    write_notebook(
-        places[1],
-        begin[1].replace("MANIFEST", "''"),
+        begin("02_training"),
         "import json\nfirst = json.loads(run.product('01_first', 'metrics.json').read_text())",
         TRAINING,
         "run.record({'last': sums[-1], 'steps': len(sums)}, 'phantom')",
         parameters=COMMON,
     )
     write_notebook(
-        places[2],
-        begin[2].replace("MANIFEST", "''"),
+        places[1],
+        begin("03_third"),
         "run.record({'quotient': 1 / divisor}, 'phantom')",
         parameters=COMMON + "\ndivisor: int = 3  # of one",
     )
-    (folder / "cohort.csv").write_text("subject\na\nb\n", encoding="utf-8")
     return folder
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_notebooks import PARAMETERS, write_notebook
+from tiny_notebooks import COMMON, begin, write_notebook
 
 from study_lib.workflow.grid import Grid, cards_given
 from study_lib.workflow.pipeline import Request, plan
@@ -46,12 +46,7 @@ paths = sorted((run.folder / "runs").glob("*.json"))
 values = {p.stem.replace("-", "_"): json.loads(p.read_text())["value"] for p in paths}
 run.record(values, "phantom")
 """
-OUTPUT = '\noutput_root: str = ""  # where outputs go'
 MORE = '\nmanifest: str = ""  # a cohort\nn_seeds: int = 1  # of each variant\nfactor: float = 1.0  # of something'
-
-
-def begin(name):
-    return f"from study_lib.run import start\nrun = start({name!r}, profile, seed, output_root)"
 
 
 class Project:
@@ -63,8 +58,8 @@ class Project:
         (folder / "tiny_variant.py").write_text(COMMAND, encoding="utf-8")
         (folder / "cohort.csv").write_text("subject\na\n", encoding="utf-8")
         first, second = (folder / "notebooks" / f"{name}.ipynb" for name in ("01_first", "02_compare"))
-        write_notebook(first, begin("01_first"), "run.record({'one': 1}, 'phantom')", parameters=PARAMETERS + OUTPUT)
-        write_notebook(second, begin("02_compare"), COMPARED, parameters=PARAMETERS + OUTPUT + MORE)
+        write_notebook(first, begin("01_first"), "run.record({'one': 1}, 'phantom')", parameters=COMMON)
+        write_notebook(second, begin("02_compare"), COMPARED, parameters=COMMON + MORE)
 
     def figures(self, *arguments, **variables):
         command = [sys.executable, "-P", "-m", "study_lib", "figures", "--profile", "smoke", "--cores", "2"]

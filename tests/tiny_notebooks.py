@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 PARAMETERS = 'profile: str = "smoke"  # size of the run\nseed: int = 0  # of all randomness'
+COMMON = PARAMETERS + '\noutput_root: str = ""  # where outputs go'
+MANIFEST = '\nmanifest: str = ""  # a cohort of your own'
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -38,3 +40,17 @@ def write_cells(path: Path, cells: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def begin(name: str, manifest: str = "''") -> str:
+    """A cell that starts the notebook's run; `manifest` is an expression."""
+    given = f"{name!r}, profile, seed, output_root, {{'manifest': {manifest}}}"
+    return f"from study_lib.run import start\nrun = start({given})"
+
+
+def write_curation(folder: Path) -> Path:
+    """A first notebook that counts the rows of its manifest, and the manifest."""
+    (folder / "cohort.csv").write_text("subject\na\nb\n", encoding="utf-8")
+    count = "lines = len(run.manifest.read_text().splitlines())"
+    cells = begin("01_first", "manifest"), count, "run.record({'subjects': lines - 1}, 'phantom')"
+    return write_notebook(folder / "note books" / "01_first.ipynb", *cells, parameters=COMMON + MANIFEST)

@@ -28,7 +28,7 @@ def random_encoder(config: PretrainingConfig, store: PairStore, seed: int) -> Ci
     """The model before any training. Where its input is standardised by voxel, it is by the store's volumes."""
     model = State.fresh(replace(config, seed=seed, image_weights=""), torch.device("cpu")).model.eval()
     if model.voxels is not None:
-        model.voxels.fit(store.volumes(places) for places in places_in_batches(len(store), 64))
+        model.voxels.fit(store.volume_batches())
     return model
 
 

@@ -7,9 +7,12 @@ from study_lib.shapes import Networks
 
 
 def edges(networks: Networks) -> Float[np.ndarray, "subject edge"]:
-    """The values above the diagonal, one row per subject."""
+    """The values above the diagonal, row by row: 6,670 of 116 regions; those of missing regions are 0."""
+    networks = np.asarray(networks)
+    if networks.ndim < 2 or networks.shape[-1] != networks.shape[-2]:
+        raise ValueError(f"edges: expected networks of (subject, region, region), got {networks.shape}")
     rows, columns = np.triu_indices(networks.shape[-1], 1)
-    return np.asarray(networks)[..., rows, columns]
+    return networks[..., rows, columns]
 
 
 def without_missing(networks: Networks) -> Networks:

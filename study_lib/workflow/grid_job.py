@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from study_lib.files import atomic_write_json
+from study_lib.files import atomic_write_json, read_json
 from study_lib.profiles import check_profile
 from study_lib.workflow.grid import cards_given
 from study_lib.workflow.notebook import CALL_AGAIN
@@ -61,11 +61,8 @@ def _run(command: list[str], log: Path, folder: Path) -> int:
 
 def _forget(failure: Path, label: str) -> None:
     """An earlier failure of this job; that of another one stays."""
-    try:
-        if json.loads(failure.read_text(encoding="utf-8")).get("job") == label:
-            failure.unlink()
-    except (FileNotFoundError, json.JSONDecodeError):
-        return
+    if (read_json(failure) or {}).get("job") == label:
+        failure.unlink(missing_ok=True)
 
 
 def _last_line(log: Path) -> str:

@@ -115,7 +115,7 @@ HARMONISATION = PaperStudy(
             "Table 8", "cortical radius correlation", ("05_cortical_radius",),
             ("05_cortical_radius/figures/agreement", "05_cortical_radius/tables/limits_of_agreement"),
             "The study announces it; its content is not known. Ours is the "
-            " correlation of source and transferred radius.",
+            "correlation of source and transferred radius.",
         ),
         PaperExhibit(
             "", "Cortical radius maintenance", ("05_cortical_radius",),

@@ -3,14 +3,13 @@
 The folder `report/` holds all that the page links to, so that it can be sent on its own.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from study_lib.files import atomic_write_text
+from study_lib.files import atomic_write_text, read_json
 from study_lib.workflow.paper_exhibits import STUDIES, PaperExhibit, PaperStudy
 from study_lib.workflow.report_exhibits import copied, exhibits_of, rows_of, viewers_of
 from study_lib.workflow.report_page import page
@@ -57,24 +56,16 @@ def build_report(story: Story, root: str | Path) -> Path:
 
 def read_chapter(folder: Path, notebook: Notebook) -> Chapter:
     """Read what lies in a notebook's output folder; a run counts when both its record and its metrics do."""
-    metrics, record = _json(folder / "metrics.json"), _json(folder / "run.json")
+    metrics, record = read_json(folder / "metrics.json"), read_json(folder / "run.json")
     complete = metrics is not None and record is not None
     return Chapter(
         notebook,
         folder,
         record if complete else None,
         metrics["metrics"] if complete else {},
-        _json(folder / "failure.json"),
-        _json(folder / RUNNING),
+        read_json(folder / "failure.json"),
+        read_json(folder / RUNNING),
     )
-
-
-def _json(path: Path) -> Any:
-    """The content of a file, or None where it is absent or being replaced by another job."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
 
 
 def _summary(chapters: list[Chapter], profile: str) -> dict[str, str]:
