@@ -24,6 +24,7 @@ from cinp_lib.pair_store import PairStore
 from cinp_lib.presets import preset
 from cinp_lib.pretrain import train_step
 from cinp_lib.pretraining_state import PretrainingConfig, State
+from cinp_lib.starting_point import fit_inputs
 from study_lib.memory import PeakMemory
 from study_lib.training import Ranks
 
@@ -65,8 +66,7 @@ class Trainer:
         device = self.ranks.device
         self.plain = PlainPretraining(self.config, device) if way.plain else None
         self.state = None if way.plain else State.fresh(self.config, device)
-        if self.model.voxels is not None:
-            self.model.voxels.fit([self.store.volumes(self.places)])
+        fit_inputs(self.model, self.store)
 
     @property
     def model(self) -> Cinp:

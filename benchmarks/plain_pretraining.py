@@ -40,7 +40,7 @@ class PlainCinp(Cinp):
         volumes = volumes if self.voxels is None else self.voxels(volumes)
         chosen = volumes if masked is None else volumes[list(masked)]
         features, _, made = self.image_branch(volumes, apply_mask(chosen, masks, self.config.mask_fill))
-        return Views(features, made if self.voxels is None else self.voxels.restore(made))
+        return Views(self.image_features(features, volumes), made if self.voxels is None else self.voxels.restore(made))
 
 
 class PlainPretraining:
@@ -79,7 +79,7 @@ class PlainPretraining:
             networks = augmented_networks(networks, config.augmentation)
             with Precision(config.precision).autocast(self.device):
                 views = self.model.see(volumes, masks, masked)
-                features = views.features.to(dtype), self.model.network_encoder(networks).to(dtype)
+                features = views.features.to(dtype), self.model.read(networks).to(dtype)
         strangers = stream(config.seed, "strangers", self.iteration)
         with replayed(self._seed("projections 0"), self.device):
             paired, parts = pair_loss(self.model, features, config.objective, store.families[places], strangers)

@@ -116,7 +116,7 @@ def cluster_attribution(
         for own in inputs.split(plan.batch)
     ]
     values = reduce(torch.cat(found).detach().cpu().numpy(), "person cluster feature -> person cluster", "sum")
-    return Attribution(values, _gained(margin, inputs, start))
+    return Attribution(values, _gained_by_clusters(model, margin, inputs, start))
 
 
 def regions_of_clusters(model: Cinp, networks: np.ndarray) -> Float[np.ndarray, "region cluster"]:
@@ -140,6 +140,20 @@ def _gained(margin: Margin, inputs: Tensor, baseline: Tensor) -> Float[np.ndarra
     with torch.no_grad():
         start = margin(baseline)
         return torch.cat([margin(own) - start for own in inputs.split(64)]).cpu().numpy()
+
+
+def _gained_by_clusters(model: Cinp, margin: Margin, inputs: Tensor, start: Tensor) -> Float[np.ndarray, " person"]:
+    """What goes around the readout, such as components, stays the person's own."""
+    readout = model.network_encoder.readout
+    with torch.no_grad():
+        whole, kept = torch.cat([margin(own) for own in inputs.split(64)]), []
+        taken = readout.register_forward_hook(lambda *seen: kept.append(seen[-1]))
+        margin(start)
+        taken.remove()
+        replaced = readout.register_forward_hook(lambda *seen: kept[0].expand_as(seen[-1]))
+        without = torch.cat([margin(own) for own in inputs.split(64)])
+        replaced.remove()
+    return (whole - without).cpu().numpy()
 
 
 def _inputs(model: Cinp, values: np.ndarray) -> Tensor:

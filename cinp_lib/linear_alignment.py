@@ -12,17 +12,16 @@ from typing import Self
 import numpy as np
 import torch
 from sklearn.cross_decomposition import PLSSVD
-from sklearn.decomposition import PCA
 
 from cinp_lib.connectivity import edges
 from cinp_lib.pair_store import PairStore
+from cinp_lib.principal_components import PrincipalComponents
 from cinp_lib.retrieval import retrieval
 from cinp_lib.voxel_standardiser import VoxelStandardiser
 from study_lib.shapes import Embeddings
 
 COMPONENTS = (40, 80, 160, 240)  # of each side, as far as there are people
 SHARED = (8, 14, 30)  # directions that are kept
-LEAST_SHARE = 1e-6  # of the variance: components below are rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,28 +29,26 @@ class Components:
     """Principal components of both sides, of equal variance; as many as the people of the training part differ in."""
 
     voxels: VoxelStandardiser
-    sides: tuple[PCA, PCA]
+    sides: tuple[PrincipalComponents, PrincipalComponents]
 
     @classmethod
     def fit(cls, store: PairStore) -> Self:
         """From the pairs of a store."""
         voxels = VoxelStandardiser(store.size).fit(store.volume_batches())
-        sides = (PCA(COMPONENTS[-1], whiten=True), PCA(COMPONENTS[-1], whiten=True))
         own = _volumes(store, voxels), _edges(store)
-        for pca, values in zip(sides, own, strict=True):
-            pca.n_components = min(COMPONENTS[-1], *values.shape)
-            pca.fit(values)
-        return cls(voxels, sides)
+        images, networks = (PrincipalComponents(rows.shape[1], COMPONENTS[-1]).fit(rows) for rows in own)
+        return cls(voxels, (images, networks))
 
     @property
     def most(self) -> int:
         """Components of either side that are more than rounding."""
-        return min(int((pca.explained_variance_ratio_ > LEAST_SHARE).sum()) for pca in self.sides)
+        return min(side.found for side in self.sides)
 
     def of(self, store: PairStore) -> tuple[np.ndarray, np.ndarray]:
         """Those of other people."""
         own = _volumes(store, self.voxels), _edges(store)
-        return tuple(pca.transform(values)[:, : self.most] for pca, values in zip(self.sides, own, strict=True))
+        made = (side(torch.from_numpy(rows)).numpy() for side, rows in zip(self.sides, own, strict=True))
+        return tuple(rows[:, : self.most] for rows in made)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from cinp_lib.image_config import ImageEncoderConfig
 from cinp_lib.image_encoder import ImageDecoder, ImageEncoder
 from cinp_lib.masking import apply_mask
 from cinp_lib.network_encoder import NetworkEncoder, NetworkEncoderConfig
+from cinp_lib.principal_components import PrincipalComponents
 from cinp_lib.voxel_standardiser import VoxelStandardiser
 
 Volumes = Float[Tensor, "batch 1 x y z"]
@@ -40,6 +41,8 @@ class ModelConfig:
     feature_dropout: float = 0.0  # of standardised features
     # Volumes by their distance from the training volumes' mean, voxel by voxel; not in the study.
     voxelwise: bool = False
+    # Principal components of volumes and of edges, beside what the encoders see in them; not in the study.
+    components: int = 0
     mask_fill: float = 0.0  # what hidden voxels hold; 0 is the background's value, or with `voxelwise` the mean
     tau: float = 0.07  # at the start; the study's is not known
     tau_limits: tuple[float, float] = (0.01, 1.0)
@@ -55,6 +58,11 @@ class ModelConfig:
             raise ValueError(f"ModelConfig.feature_dropout: expected a share below 1, got {self.feature_dropout}")
         if self.embedding < 2:
             raise ValueError(f"ModelConfig.embedding: expected at least 2, got {self.embedding}")
+        if self.components < 0 or (self.components and not self.voxelwise):
+            raise ValueError(
+                f"ModelConfig.components: expected 0, or some of volumes with voxelwise=True; got {self.components} with "
+                f"voxelwise={self.voxelwise}"
+            )
         if self.matching not in get_args(Matching):
             raise ValueError(f"ModelConfig.matching: expected {' or '.join(get_args(Matching))}, got {self.matching!r}")
 
@@ -77,17 +85,29 @@ class Pairs:
 
 
 class Projection(nn.Module):
-    """Features over the batch to mean 0 and deviation 1, then one linear layer, then length 1; never in 16 bits."""
+    """Features over the batch to mean 0 and deviation 1, then one linear layer, then length 1; never in 16 bits.
 
-    def __init__(self, features: int, embedding: int, standardise: bool, dropout: float) -> None:
+    Components, where there are any, come behind the encoder's features, and have a linear layer of their own. The
+    encoder's then begins at 0, so that it adds to what components say.
+    """
+
+    def __init__(self, features: int, embedding: int, config: "ModelConfig") -> None:
         super().__init__()
-        self.standardise = nn.BatchNorm1d(features, affine=False) if standardise else nn.Identity()
-        self.dropout, self.linear = nn.Dropout(dropout), nn.Linear(features, embedding)
+        self.standardise = nn.BatchNorm1d(features, affine=False) if config.standardise else nn.Identity()
+        self.dropout, self.linear = nn.Dropout(config.feature_dropout), nn.Linear(features, embedding)
+        self.of_components = nn.Linear(config.components, embedding, bias=False) if config.components else None
+        if self.of_components is not None:
+            nn.init.normal_(self.of_components.weight, std=0.01)
+            nn.init.zeros_(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Features) -> Features:
         with torch.autocast(features.device.type, enabled=False):
-            features = features.to(self.linear.weight.dtype)
-            return functional.normalize(self.linear(self.dropout(self.standardise(features))), dim=-1)
+            own, components = features.to(self.linear.weight.dtype).tensor_split([self.linear.in_features], dim=1)
+            projected = self.linear(self.dropout(self.standardise(own)))
+            if self.of_components is not None:
+                projected = projected + self.of_components(self.dropout(components))
+            return functional.normalize(projected, dim=-1)
 
 
 class Cinp(nn.Module):
@@ -99,9 +119,13 @@ class Cinp(nn.Module):
         self.voxels = VoxelStandardiser(config.image.size) if config.voxelwise else None
         self.image_encoder, self.decoder = ImageEncoder(config.image), ImageDecoder(config.image)
         self.network_encoder = NetworkEncoder(config.network)
-        shared = config.embedding, config.standardise, config.feature_dropout
-        self.image_projection = Projection(config.image.embedding, *shared)
-        self.network_projection = Projection(config.network.embedding, *shared)
+        self.image_components = self.network_components = None
+        if config.components:
+            regions = config.network.regions
+            self.image_components = PrincipalComponents(math.prod(config.image.size), config.components)
+            self.network_components = PrincipalComponents(regions * (regions - 1) // 2, config.components)
+        self.image_projection = Projection(config.image.embedding, config.embedding, config)
+        self.network_projection = Projection(config.network.embedding, config.embedding, config)
         self.matching = nn.Linear({"concatenation": 2, "product": 3}[config.matching] * config.embedding, 2)
         self.log_tau = nn.Parameter(torch.tensor(math.log(config.tau)))
         self.sigmoid_bias = nn.Parameter(torch.tensor(SIGMOID_BIAS))  # of the SigLIP loss alone
@@ -109,7 +133,7 @@ class Cinp(nn.Module):
     def forward(self, volumes: Volumes, masks: Masks | None, networks: Networks) -> Pairs:
         """Figure 1: I and I* through the image encoder, I* on through the decoder, N through the network encoder."""
         views = self.see(volumes, masks)
-        image_embeddings, network_embeddings = self.align(views.features, self.network_encoder(networks))
+        image_embeddings, network_embeddings = self.align(views.features, self.read(networks))
         return Pairs(image_embeddings, network_embeddings, views.reconstructions)
 
     def see(self, volumes: Volumes, masks: Masks | None, masked: Sequence[int] | None = None) -> Views:
@@ -119,11 +143,25 @@ class Cinp(nn.Module):
         """
         volumes = volumes if self.voxels is None else self.voxels(volumes)
         if masks is None:
-            return Views(self.image_encoder(volumes).pooled, None)
+            return Views(self.image_features(self.image_encoder(volumes).pooled, volumes), None)
         own, chosen = len(volumes), volumes if masked is None else volumes[list(masked)]
         seen = self.image_encoder(torch.cat([volumes, apply_mask(chosen, masks, self.config.mask_fill)]))
         rebuilt = self.decoder(seen.grid[own:])
-        return Views(seen.pooled[:own], rebuilt if self.voxels is None else self.voxels.restore(rebuilt))
+        features = self.image_features(seen.pooled[:own], volumes)
+        return Views(features, rebuilt if self.voxels is None else self.voxels.restore(rebuilt))
+
+    def image_features(self, pooled: Features, volumes: Volumes) -> Features:
+        """What the encoder saw of volumes, and their components behind it."""
+        if self.image_components is None:
+            return pooled
+        return torch.cat([pooled, self.image_components(volumes.flatten(1)).to(pooled.dtype)], dim=1)
+
+    def read(self, networks: Networks) -> Features:
+        """What the network encoder sees, and components of the edges behind it."""
+        seen = self.network_encoder(networks)
+        if self.network_components is None:
+            return seen
+        return torch.cat([seen, self.network_components(upper_triangle(networks)).to(seen.dtype)], dim=1)
 
     def align(self, image_features: Features, network_features: Features) -> tuple[Features, Features]:
         """v_I and w_N of a whole batch of features."""
@@ -149,7 +187,7 @@ class Cinp(nn.Module):
     def embed_networks(self, networks: Networks) -> Features:
         """w_N in eval mode."""
         self._check_eval()
-        return self.network_projection(self.network_encoder(networks))
+        return self.network_projection(self.read(networks))
 
     @property
     def tau(self) -> Tensor:
@@ -167,3 +205,9 @@ class Cinp(nn.Module):
             raise ValueError(
                 "embedding: expected a model in eval mode, or scans would depend on each other; call eval()"
             )
+
+
+def upper_triangle(networks: Networks) -> Float[Tensor, "batch edge"]:
+    """Every edge once, in the order of `connectivity.edges`."""
+    row, column = torch.triu_indices(*networks.shape[1:], offset=1, device=networks.device)
+    return networks[:, row, column]

@@ -50,15 +50,19 @@ def pair_loss(
     images, networks = model.align(*features)
     loss, parts = torch.zeros((), device=images.device), {"tau": model.tau.detach()}
     if weight := config.weights.contrastive:
-        if config.contrastive == "siglip":
-            contrastive, found = losses.siglip(images, networks, model.tau, model.sigmoid_bias)
-        else:
-            contrastive, found = losses.image_network_contrastive(images, networks, model.tau)
+        contrastive, found = contrastive_loss(model, images, networks, config)
         loss, parts = loss + weight * contrastive, parts | found
     if weight := config.weights.matching:
         matching, found = matching_loss(model, images, networks, config, (families, rng))
         loss, parts = loss + weight * matching, parts | found
     return loss, parts
+
+
+def contrastive_loss(model: Cinp, images: Features, networks: Features, config: ObjectiveConfig) -> Loss:
+    """The one of the two that is chosen."""
+    if config.contrastive == "siglip":
+        return losses.siglip(images, networks, model.tau, model.sigmoid_bias)
+    return losses.image_network_contrastive(images, networks, model.tau)
 
 
 def matching_loss(

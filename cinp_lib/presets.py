@@ -27,16 +27,19 @@ SMALL = PretrainingConfig(
         # One layer, and a bottleneck that lets the edges of all traits through: 32 numbers do not.
         network=NetworkEncoderConfig(layers=1, hidden=128, bottleneck=512, embedding=256),
         embedding=128,
-        tau=0.1,
+        feature_dropout=0.3,
+        tau=0.3,
         voxelwise=True,  # trained from scratch on some hundred heads: see `voxel_standardiser`
+        components=160,  # a quarter of the people: see `principal_components`
         matching="product",
     ),
     # No flips: networks are lateralised, and left regions would be paired with right ones. Intensities change little,
     # as what tells people apart is little.
     augmentation=AugmentationConfig(noise=0.01, scale=0.02, shift=0.01, flip=0.0, edge_dropout=0.2),
+    linear_steps=100,
     iterations=200,  # 20 times each of 640 pairs; more made validation no better
     batch=64,
-    learning_rate=1e-3,  # from scratch, where the study goes on from published weights
+    learning_rate=1e-4,  # with 1e-3 encoders forget what components have found before they add to it
     least_rate=1e-5,
     warm_up=20,
     weight_decay=0.05,

@@ -24,6 +24,7 @@ from cinp_lib.objective import pair_loss
 from cinp_lib.pair_sampler import Batch, PairSampler
 from cinp_lib.pair_store import PairStore
 from cinp_lib.pretraining_state import PretrainingConfig, State
+from cinp_lib.starting_point import begin
 from cinp_lib.validation import validation_scores
 from study_lib.training import CallAgain, Checkpoints, Interruption, Precision, Ranks, check_finite, stream
 from study_lib.training.records import Record
@@ -46,8 +47,8 @@ def fit(
     _check_sizes(store, config)
     sampler = PairSampler(store, config.batch, config.seed, config.within_site)
     state, checkpoints = State.fresh(config, ranks.device), Checkpoints(Path(folder) / "checkpoints")
-    if not state.resume(checkpoints) and state.model.voxels is not None:
-        state.model.voxels.fit(store.volume_batches())
+    if not state.resume(checkpoints):
+        begin(state.model, store, config)
     ranks.agree("iteration to resume from", state.iteration)
     yield from list(state.records)
     with Interruption() as interruption:
@@ -119,7 +120,7 @@ def _seen(state: State, store: PairStore, pairs: tuple[Batch, slice], masked: li
     networks = augmented_networks(networks, config.augmentation)
     masks, own = (_masks(state, masked), [place - chunk.start for place in masked]) if masked else (None, None)
     with Precision(config.precision).autocast(state.device):
-        views, network_features = state.model.see(volumes, masks, own), state.model.network_encoder(networks)
+        views, network_features = state.model.see(volumes, masks, own), state.model.read(networks)
     features = views.features.to(dtype), network_features.to(dtype)
     if masks is None:
         return Seen(*features, None, {})

@@ -25,6 +25,7 @@ class PretrainingConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    linear_steps: int = 0  # of the model's components alone, before the first iteration; not in the study
     iterations: int = 1600  # about 100 epochs of 4,619 pairs; the study's number is not known
     batch: int = 256
     chunk: int | None = None  # pairs in memory at a time on each rank; None = all
@@ -55,6 +56,8 @@ class PretrainingConfig:
                 "PretrainingConfig: expected a batch of at least 2 pairs, in chunks of at least 1, "
                 f"got {self.batch}, {self.chunk}"
             )
+        if self.linear_steps < 0:
+            raise ValueError(f"PretrainingConfig.linear_steps: expected 0 or more, got {self.linear_steps}")
         if self.validate_every % self.record_every:
             raise ValueError(
                 f"PretrainingConfig.validate_every: expected a multiple of record_every ({self.record_every}), "

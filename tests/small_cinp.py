@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
+import torch
 from small_pairs import PAIRS, REGIONS
 
 from cinp_lib.augmentation import AugmentationConfig
 from cinp_lib.image_config import ImageEncoderConfig
-from cinp_lib.model import ModelConfig
+from cinp_lib.model import Cinp, ModelConfig
 from cinp_lib.network_encoder import NetworkEncoderConfig
 from cinp_lib.pretraining_state import PretrainingConfig
 
@@ -21,8 +23,9 @@ CALM = ModelConfig(
 STILL = AugmentationConfig(noise=0.0, scale=0.0, shift=0.0, flip=0.0)
 # All that a run can do, in few iterations.
 TRAINING = PretrainingConfig(
-    model=replace(MODEL, voxelwise=True),
+    model=replace(MODEL, voxelwise=True, components=3),
     augmentation=AugmentationConfig(edge_noise=0.1, edge_dropout=0.1),
+    linear_steps=4,
     iterations=8,
     batch=6,
     chunk=4,
@@ -35,3 +38,13 @@ TRAINING = PretrainingConfig(
     save_every=3,
     validate_every=4,
 )
+
+
+def give_statistics(model: Cinp) -> None:
+    """Those of strangers without any structure: what a model needs before it can see."""
+    rng = np.random.default_rng(0)
+    volumes = rng.uniform(0.1, 0.9, (5, *PAIRS.size)).astype(np.float32)
+    model.voxels.fit([volumes])
+    if model.image_components is not None:
+        model.image_components.fit(model.voxels(torch.from_numpy(volumes)[:, None]).flatten(1).numpy())
+        model.network_components.fit(rng.uniform(-1, 1, (5, REGIONS * (REGIONS - 1) // 2)))

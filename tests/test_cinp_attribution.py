@@ -1,9 +1,11 @@
 """Attributions add up, follow the gradient, and explain nothing by what does not differ."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from small_cinp import CALM
+from small_cinp import CALM, give_statistics
 from small_pairs import REGIONS, head, network, people
 from small_tasks import embeddings
 
@@ -100,6 +102,23 @@ def test_an_edge_counts_in_both_directions_and_one_that_is_as_in_the_mean_not_at
     rows, columns = np.triu_indices(REGIONS, 1)
     differs = np.abs(networks - baseline).max(0)[rows, columns] > 1e-6
     assert values[:, differs].any() and not values[:, ~differs].any()
+
+
+def test_clusters_add_up_to_what_goes_through_the_readout_where_components_go_around_it(inputs):
+    _, networks, direction = inputs
+    torch.manual_seed(0)
+    model = Cinp(replace(CALM, voxelwise=True, components=3)).eval()
+    give_statistics(model)
+    torch.nn.init.normal_(model.network_projection.linear.weight, std=0.02)
+    baseline = networks.mean(0)
+    found = cluster_attribution(model, networks, baseline, direction, PLAN)
+    whole = margins(model.embed_networks, networks, baseline, direction)
+    assert found.parts.sum(1) == pytest.approx(found.margins, abs=0.02 * float(np.abs(found.margins).max()))
+    assert np.abs(found.margins - whole).max() > 0.1 * np.abs(whole).max() and np.abs(found.margins).max() > 0
+    torch.nn.init.zeros_(model.network_components.directions)
+    model.network_components.directions[0, 0] = 1e-30  # components of nothing: all goes through the readout
+    alone = cluster_attribution(model, networks, baseline, direction, PLAN)
+    assert alone.margins == pytest.approx(margins(model.embed_networks, networks, baseline, direction), abs=1e-5)
 
 
 def test_regions_are_shared_out_to_clusters(model, inputs):

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_cinp import CALM, STILL, TRAINING
-from small_pairs import PAIRS, Person, people, write_store
+from small_cinp import CALM, STILL, TRAINING, give_statistics
+from small_pairs import Person, people, write_store
 
 from cinp_lib import losses
 from cinp_lib.augmentation import augmented_networks, augmented_volumes, replayed
@@ -29,7 +29,7 @@ def store(tmp_path_factory):
 def state_of(dtype=torch.float64, **changes):
     state = State.fresh(replace(TRAINING, **changes), CPU)
     if state.model.voxels is not None:
-        state.model.voxels.fit([np.random.default_rng(0).uniform(0.1, 0.9, (5, *PAIRS.size))])
+        give_statistics(state.model)
     state.model.to(dtype).train()
     state.iteration = 5
     return state
@@ -55,7 +55,7 @@ def plain(state, store, chunk, places=PLACES):
             volume = augmented_volumes(volume, config.augmentation)
             network = augmented_networks(torch.from_numpy(store.networks(group)).to(dtype), config.augmentation)
             views = model.see(volume, _masks(state, range(start, start + len(group))))
-            networks.append(model.network_encoder(network))
+            networks.append(model.read(network))
         images.append(views.features)
         volumes.append(volume)
         made.append(views.reconstructions)
@@ -168,7 +168,7 @@ def see_plain(state, store):
         with replayed(chunk.start, CPU):
             volumes = torch.from_numpy(store.volumes(PLACES[chunk]))[:, None].double()
             networks = torch.from_numpy(store.networks(PLACES[chunk])).double()
-            return Seen(state.model.see(volumes, None).features, state.model.network_encoder(networks), None, {})
+            return Seen(state.model.see(volumes, None).features, state.model.read(networks), None, {})
 
     return see
 

@@ -14,6 +14,7 @@ from cinp_lib.losses import LossWeights
 from cinp_lib.model import Cinp
 from cinp_lib.pair_store import PairStore, places_in_batches
 from cinp_lib.pretraining_state import PretrainingConfig, State
+from cinp_lib.starting_point import fit_inputs
 from study_lib.shapes import Embeddings
 
 
@@ -27,17 +28,16 @@ def mim_only(config: PretrainingConfig, **changes) -> PretrainingConfig:
 def random_encoder(config: PretrainingConfig, store: PairStore, seed: int) -> Cinp:
     """The model before any training. Where its input is standardised by voxel, it is by the store's volumes."""
     model = State.fresh(replace(config, seed=seed, image_weights=""), torch.device("cpu")).model.eval()
-    if model.voxels is not None:
-        model.voxels.fit(store.volume_batches())
+    fit_inputs(model, store)
     return model
 
 
 def pooled_features(model: Cinp, store: PairStore, batch: int = 32) -> Embeddings:
-    """What the image encoder sees, before the projection, of all scans of a store in its order."""
-    model.eval()
+    """What the image encoder itself sees, before the projection, of all scans of a store in its order."""
+    pooled = model.eval().config.image.embedding
     with torch.no_grad():
         made = [
-            model.see(_volumes(model, store, places), None).features.float().cpu()
+            model.see(_volumes(model, store, places), None).features[:, :pooled].float().cpu()
             for places in places_in_batches(len(store), batch)
         ]
     return torch.cat(made).numpy()

@@ -1,0 +1,49 @@
+"""Principal components: of equal variance, the same every time, and nothing where there is nothing."""
+
+import numpy as np
+import pytest
+import torch
+
+from cinp_lib.principal_components import PrincipalComponents
+
+
+def rows(number=30, features=50, rank=4, seed=0):
+    """Rows that differ in few directions, of very different strength."""
+    rng = np.random.default_rng(seed)
+    return 3 + (rng.normal(size=(number, rank)) * [100, 10, 1, 0.1][:rank]) @ rng.normal(size=(rank, features))
+
+
+def test_components_of_training_rows_have_mean_0_variance_1_and_are_uncorrelated():
+    own = rows()
+    made = PrincipalComponents(50, 4).double().fit(own)(torch.from_numpy(own)).numpy()
+    np.testing.assert_allclose(made.mean(0), 0, atol=1e-8)
+    np.testing.assert_allclose(np.cov(made.T), np.eye(4), atol=1e-6)
+
+
+def test_they_are_the_singular_vectors_and_the_same_every_time():
+    own = rows(600, 700, 4)  # large enough for a solver that draws at random
+    made = PrincipalComponents(700, 3).fit(own)
+    centred = own - own.mean(0)
+    u = np.linalg.svd(centred, full_matrices=False)[0][:, :3] * np.sqrt(len(own) - 1)
+    found = made(torch.from_numpy(own)).numpy()
+    assert np.abs(np.abs(np.sum(u * found, axis=0)) / (len(own) - 1) - 1).max() < 1e-3
+    again = PrincipalComponents(700, 3).fit(own)
+    assert all(torch.equal(a, b) for a, b in zip(made.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_components_that_rows_do_not_have_stay_0():
+    made = PrincipalComponents(50, 9).fit(rows())
+    assert made.found == 4
+    assert (made(torch.from_numpy(rows(seed=1)))[:, 4:] == 0).all()
+    assert PrincipalComponents(50, 9).fit(rows(3)).found == 2
+
+
+def test_without_rows_or_with_broken_ones_there_are_none():
+    with pytest.raises(ValueError, match="expected those of training rows, got none; `pretrain.fit`"):
+        PrincipalComponents(50, 2)(torch.zeros(1, 50))
+    with pytest.raises(ValueError, match="at least two rows of finite numbers, got 1"):
+        PrincipalComponents(50, 2).fit(rows(1))
+    broken = rows()
+    broken[3, 4] = np.nan
+    with pytest.raises(ValueError, match="rows of finite numbers, got 30"):
+        PrincipalComponents(50, 2).fit(broken)
