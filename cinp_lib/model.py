@@ -60,8 +60,8 @@ class ModelConfig:
             raise ValueError(f"ModelConfig.embedding: expected at least 2, got {self.embedding}")
         if self.components < 0 or (self.components and not self.voxelwise):
             raise ValueError(
-                f"ModelConfig.components: expected 0, or some of volumes with voxelwise=True; got {self.components} with "
-                f"voxelwise={self.voxelwise}"
+                "ModelConfig.components: expected 0, or some of volumes with voxelwise=True; got "
+                f"{self.components} with voxelwise={self.voxelwise}"
             )
         if self.matching not in get_args(Matching):
             raise ValueError(f"ModelConfig.matching: expected {' or '.join(get_args(Matching))}, got {self.matching!r}")

@@ -1,4 +1,4 @@
-"""Principal components of training rows, brought to equal variance: what a small encoder would need many people to find.
+"""Principal components of training rows, at equal variance: what a small encoder would need many people to find.
 
 The scanner, the size of the head and the noise of a few voxels move most of what a volume or a network holds; what
 tells people apart is spread over components of far smaller variance. Of equal variance, a linear layer finds them.

@@ -39,7 +39,7 @@ def test_components_that_rows_do_not_have_stay_0():
 
 
 def test_without_rows_or_with_broken_ones_there_are_none():
-    with pytest.raises(ValueError, match="expected those of training rows, got none; `pretrain.fit`"):
+    with pytest.raises(ValueError, match="expected those of training rows, got none;"):
         PrincipalComponents(50, 2)(torch.zeros(1, 50))
     with pytest.raises(ValueError, match="at least two rows of finite numbers, got 1"):
         PrincipalComponents(50, 2).fit(rows(1))
