@@ -17,7 +17,8 @@ from scipy.special import ndtr
 
 from study_lib.shapes import Mask, Volume
 
-Design = Float[np.ndarray, "voxel term"]
+Terms = Float[np.ndarray, "term voxel"]
+Levels = Float[np.ndarray, "tissue voxel"]
 Values = Float[np.ndarray, " voxel"]
 Means = Float[np.ndarray, "tissue term"]
 
@@ -68,10 +69,9 @@ def tissue_levels(
     """Every brain voxel between its place's tissue means: 0 fluid, 1 grey, 2 white, straight lines between."""
     config = config or TissueConfig()
     mask = _checked(volume, mask)
-    values = sharpened(volume, mask, spacing_mm, config)[mask]
-    design = _design(mask)
-    means = _fit(values[:: config.every], design[:: config.every], config)
-    fluid, grey, white = means @ design.T
+    values, terms = sharpened(volume, mask, spacing_mm, config)[mask], _terms(mask)
+    means = _fit(values[:: config.every], np.ascontiguousarray(terms[:, :: config.every]), config)
+    fluid, grey, white = means @ terms
     gaps = np.maximum([grey - fluid, white - grey], 1e-6 * np.ptp(values))
     return np.where(values < grey, (values - fluid) / gaps[0], 1 + (values - grey) / gaps[1])
 
@@ -85,31 +85,32 @@ def sharpened(volume: Volume, mask: Mask, spacing_mm: tuple[float, float, float]
     return 2 * filled - ndimage.gaussian_filter(filled, sigma, truncate=3.0)
 
 
-def _design(mask: Mask) -> Design:
+def _terms(mask: Mask) -> Terms:
     """1, x, y, z and their squares; coordinates from -1 to 1 over the brain."""
     index = np.argwhere(mask).astype(np.float64)
     middle, half = (index.max(0) + index.min(0)) / 2, np.maximum((index.max(0) - index.min(0)) / 2, 1)
     place = (index - middle) / half
-    return np.column_stack([np.ones(len(place)), place, place**2])
+    return np.vstack([np.ones(len(place)), place.T, place.T**2])
 
 
-def _fit(values: Values, design: Design, config: TissueConfig) -> Means:
+def _fit(values: Values, terms: Terms, config: TissueConfig) -> Means:
     """Expectation maximisation over three tissues and their two mixtures."""
     start = _first_means(values)
-    means = np.zeros((3, design.shape[1]))
+    means = np.zeros((3, len(terms)))
     means[:, 0] = start
     spread, weights = 0.06 * (start[2] - start[0]), np.array([0.15, 0.1, 0.25, 0.2, 0.3])
     least = np.array([config.least_tissue, config.least_mixture] * 2 + [config.least_tissue])
+    products, here = _products(terms), means @ terms
     for iteration in range(config.iterations):
-        likelihood = _likelihood(values, design @ means.T, spread) * weights
-        posterior = likelihood / np.maximum(likelihood.sum(axis=1, keepdims=True), 1e-300)
-        weights = np.maximum(posterior.mean(axis=0), least)
+        posterior = _likelihood(values, here, spread) * weights[:, None]
+        posterior /= np.maximum(posterior.sum(axis=0), 1e-300)
+        weights = np.maximum(posterior.mean(axis=1), least)
         weights /= weights.sum()
-        pure = posterior[:, ::2]
-        joint = iteration < config.uniform_iterations
-        means = _joint_means(values, design, pure, means) if joint else _own_means(values, design, pure)
-        distance = (values[:, None] - design @ means.T) ** 2
-        spread = np.sqrt((pure * distance).sum() / pure.sum())
+        pure = posterior[::2]
+        fit = _joint_means if iteration < config.uniform_iterations else _own_means
+        means = fit(values, terms, products, pure, means)
+        here = means @ terms
+        spread = np.sqrt((pure * (values - here) ** 2).sum() / pure.sum())
     return means
 
 
@@ -121,34 +122,44 @@ def _first_means(values: Values) -> Values:
     return np.array([np.median(values[groups == k]) for k in range(3)])
 
 
-def _likelihood(values: Values, means: np.ndarray, spread: float) -> np.ndarray:
-    """(voxel, class): fluid, fluid and grey, grey, grey and white, white; every share of a mixture alike."""
-    z = (values[:, None] - means) / spread
+def _likelihood(values: Values, means: Levels, spread: float) -> Float[np.ndarray, "class voxel"]:
+    """Of fluid, fluid and grey, grey, grey and white, white; every share of a mixture alike."""
+    z = (values - means) / spread
     pure, below = np.exp(-0.5 * z**2) / (spread * np.sqrt(2 * np.pi)), ndtr(z)
-    gaps = np.maximum(np.diff(means, axis=1), spread)  # means that meet must not make a mixture certain
-    mixed = np.clip(below[:, :-1] - below[:, 1:], 0, None) / gaps
-    return np.stack([pure[:, 0], mixed[:, 0], pure[:, 1], mixed[:, 1], pure[:, 2]], axis=1)
+    gaps = np.maximum(np.diff(means, axis=0), spread)  # means that meet must not make a mixture certain
+    mixed = np.clip(below[:-1] - below[1:], 0, None) / gaps
+    return np.stack([pure[0], mixed[0], pure[1], mixed[1], pure[2]])
 
 
-def _joint_means(values: Values, design: Design, pure: np.ndarray, means: Means) -> Means:
+def _joint_means(values: Values, terms: Terms, products: np.ndarray, pure: Levels, means: Means) -> Means:
     """One field for grey and white; fluid is too dark and too scattered to tell one of its own yet."""
-    places, levels = design[:, 1:], values[:, None] - design[:, 1:] @ means[:, 1:].T
-    centre = (pure * levels).sum(axis=0) / pure.sum(axis=0)
-    weight = pure[:, 1:].sum(axis=1)
-    rest = (pure[:, 1:] * (values[:, None] - centre[1:])).sum(axis=1)
-    field = np.linalg.solve(_normal(places, weight), places.T @ rest)
+    levels = values - means[:, 1:] @ terms[1:]
+    centre = (pure * levels).sum(axis=1) / pure.sum(axis=1)
+    weight = pure[1:].sum(axis=0)
+    rest = (pure[1:] * (values - centre[1:, None])).sum(axis=0)
+    field = np.linalg.solve(_normals(products, weight[None])[0, 1:, 1:], terms[1:] @ rest)
     return np.column_stack([centre, np.vstack([np.zeros_like(field), field, field])])
 
 
-def _own_means(values: Values, design: Design, pure: np.ndarray) -> Means:
-    return np.array([np.linalg.solve(_normal(design, w), design.T @ (w * values)) for w in pure.T])
+def _own_means(values: Values, terms: Terms, products: np.ndarray, pure: Levels, means: Means) -> Means:
+    wanted = (pure * values) @ terms.T
+    return np.linalg.solve(_normals(products, pure), wanted[:, :, None])[:, :, 0]
 
 
-def _normal(design: Design, weight: Values) -> np.ndarray:
+def _products(terms: Terms) -> Float[np.ndarray, "product voxel"]:
+    """Of every two terms, once: the normal equations of all iterations are weighted sums of these."""
+    first, second = np.triu_indices(len(terms))
+    return terms[first] * terms[second]
+
+
+def _normals(products: Float[np.ndarray, "product voxel"], weights: Levels) -> Float[np.ndarray, "tissue term term"]:
     """Normal equations; fields are drawn to 0 by a thousandth, for tissue that is seen in few places."""
-    ridge = 1e-3 * weight.sum() * np.eye(design.shape[1])
-    ridge[0, 0] *= design[0, 0] != 1.0  # not the level
-    return (design * weight[:, None]).T @ design + ridge
+    terms = int((np.sqrt(8 * len(products) + 1) - 1) / 2)
+    first, second = np.triu_indices(terms)
+    normals = np.empty((len(weights), terms, terms))
+    normals[:, first, second] = normals[:, second, first] = weights @ products.T
+    ridge = 1e-3 * weights.sum(axis=1)[:, None] * np.r_[0.0, np.ones(terms - 1)]  # not the level
+    return normals + ridge[:, :, None] * np.eye(terms)
 
 
 def _checked(volume: Volume, mask: Mask) -> Mask:

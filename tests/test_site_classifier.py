@@ -192,7 +192,7 @@ def test_attention_lies_where_the_class_is_seen():
             left = features[..., : x.shape[-1] // 2].mean((1, 2, 3))
             return torch.stack([-left, left], dim=1)
 
-    maps = explanation.attention(Left(), slices)
+    maps = explanation.attention(Left(), slices, layer="layer3")
     assert maps.shape == slices.images.shape
     assert not maps[0].any()  # for class 0 brightness speaks against it
     assert maps[1].max() > 0

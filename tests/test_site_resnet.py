@@ -33,6 +33,9 @@ def test_imagenet_weights_fill_all_but_the_last_layer_and_the_stem_is_summed(col
     torch.testing.assert_close(network.conv1(grey), by_colour, rtol=1e-4, atol=1e-4)
     assert torch.equal(network.layer4[2].conv3.weight, colour_weights["layer4.2.conv3.weight"])
     assert not network.fc.weight.any()
+    two = resnet50(4, channels=2)
+    load_imagenet_weights(two, tmp_path / "resnet50.pth")
+    assert torch.equal(two.conv1.weight[:, :1], network.conv1.weight) and not two.conv1.weight[:, 1].any()
 
 
 def test_partial_and_foreign_weights_are_refused_by_name_and_number(colour_weights, tmp_path):

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.special import ndtr
 
+from gan_lib import tissue
 from gan_lib.tissue import TissueConfig, label_image, sharpened, tissue_labels, tissue_levels
 
 SHAPE = (47, 44, 41)
@@ -120,3 +122,52 @@ def test_scans_that_cannot_be_segmented_are_refused(change, text):
     volume, mask, _ = head()
     with pytest.raises(ValueError, match=text):
         tissue_labels(*change(volume, mask))
+
+
+def plain_means(values, design, config):
+    """The fit as its equations have it: every voxel's weights, one weighted least squares for each tissue."""
+    start = tissue._first_means(values)
+    means = np.zeros((3, design.shape[1]))
+    means[:, 0] = start
+    spread, weights = 0.06 * (start[2] - start[0]), np.array([0.15, 0.1, 0.25, 0.2, 0.3])
+    least = np.array([config.least_tissue, config.least_mixture] * 2 + [config.least_tissue])
+    for iteration in range(config.iterations):
+        likelihood = np.zeros((len(values), 5))
+        here = design @ means.T
+        z = (values[:, None] - here) / spread
+        likelihood[:, ::2] = np.exp(-0.5 * z**2) / (spread * np.sqrt(2 * np.pi))
+        for pair in (0, 1):
+            gap = np.maximum(here[:, pair + 1] - here[:, pair], spread)
+            likelihood[:, 2 * pair + 1] = np.maximum(ndtr(z[:, pair]) - ndtr(z[:, pair + 1]), 0) / gap
+        posterior = likelihood * weights
+        posterior /= posterior.sum(axis=1, keepdims=True)
+        weights = np.maximum(posterior.mean(axis=0), least)
+        weights /= weights.sum()
+        pure, ridge = posterior[:, ::2], np.diag([0.0] + [1e-3] * 6)
+        if iteration < config.uniform_iterations:
+            levels = values[:, None] - design[:, 1:] @ means[:, 1:].T
+            centre = np.array([np.average(levels[:, k], weights=pure[:, k]) for k in range(3)])
+            normal, wanted = np.zeros((6, 6)), np.zeros(6)
+            for k in (1, 2):
+                own = design[:, 1:] * pure[:, k : k + 1]
+                normal += own.T @ design[:, 1:] + ridge[1:, 1:] * pure[:, k].sum()
+                wanted += own.T @ (values - centre[k])
+            field = np.linalg.solve(normal, wanted)
+            means = np.column_stack([centre, np.stack([0 * field, field, field])])
+        else:
+            for k in range(3):
+                own = design * pure[:, k : k + 1]
+                means[k] = np.linalg.solve(own.T @ design + ridge * pure[:, k].sum(), own.T @ values)
+        spread = np.sqrt((pure * (values[:, None] - design @ means.T) ** 2).sum() / pure.sum())
+    return means
+
+
+def test_the_fast_fit_is_the_plain_one():
+    rng = np.random.default_rng(0)
+    places = rng.uniform(-1, 1, (4000, 3))
+    design = np.column_stack([np.ones(4000), places, places**2])
+    levels = rng.choice([0.2, 0.35, 0.5, 0.6, 0.75], 4000, p=[0.2, 0.1, 0.3, 0.1, 0.3])
+    values = levels * (1 + 0.1 * places[:, 0]) + 0.03 * rng.standard_normal(4000)
+    config = tissue.TissueConfig()
+    found = tissue._fit(values, np.ascontiguousarray(design.T), config)
+    np.testing.assert_allclose(found, plain_means(values, design, config), rtol=1e-9, atol=1e-9)

@@ -18,14 +18,14 @@ from jaxtyping import Float
 from torch import nn
 
 from gan_lib.site_classifier.examples import SiteSlices
-from gan_lib.site_classifier.resnet import resnet50
+from gan_lib.site_classifier.slice_classifier import SliceClassifier
 from gan_lib.site_classifier.texture import Features, features, linear_classifier, pairs_of
 from gan_lib.site_classifier.training import ClassifierConfig, Logits, answers, fitted
 from study_lib.training import Checkpoint, Checkpoints
 
 ALL = "all"
 AGAINST_REAL = "after_fresh_vs_real"
-VERSION = 1  # goes up when the same slices and settings give other answers
+VERSION = 2  # goes up when the same slices and settings give other answers
 COLUMNS = ("attack", "question", "seed", "subject", "site", "said")
 
 
@@ -43,7 +43,7 @@ class Trained:
         """The classifier itself, in eval mode on the CPU."""
         if not self.weights:
             raise ValueError("the weights of this attack were not kept; name it in Bench.keep")
-        network = resnet50(len(self.names))
+        network = SliceClassifier(len(self.names))
         network.load_state_dict(dict(self.weights))
         return network.eval()
 

@@ -8,7 +8,7 @@ from torch import nn
 from gan_lib.site_classifier.examples import SiteSlices
 
 # Its maps are 6 x 5 pixels for slices of 96 x 80; those of layer4 would be 3 x 3.
-LAYER = "layer3"
+LAYER = "resnet.layer3"
 
 
 def attention(network: nn.Module, slices: SiteSlices, layer: str = LAYER) -> Float[np.ndarray, "slice height width"]:

@@ -1,4 +1,4 @@
-"""ResNet-50 for single-channel slices: MONAI's, which is torchvision's layer for layer."""
+"""ResNet-50 for slices: MONAI's, which is torchvision's layer for layer."""
 
 import pickle
 from collections.abc import Mapping
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 STEM, HEAD = "conv1.weight", "fc"
 
 
-def resnet50(classes: int, seed: int = 0) -> nn.Module:
+def resnet50(classes: int, seed: int = 0, channels: int = 1) -> nn.Module:
     """He-initialised from a seed; every block begins as the identity (Goyal et al. 2017), and the last layer at 0."""
     from monai.networks.nets import resnet50 as build
 
@@ -18,7 +19,7 @@ def resnet50(classes: int, seed: int = 0) -> nn.Module:
         torch.manual_seed(seed)
         network = build(
             spatial_dims=2,
-            n_input_channels=1,
+            n_input_channels=channels,
             num_classes=classes,
             shortcut_type="B",
             conv1_t_stride=2,
@@ -35,7 +36,7 @@ def resnet50(classes: int, seed: int = 0) -> nn.Module:
 def load_imagenet_weights(network: nn.Module, path: str | Path) -> int:
     """Fill all but the last layer from torchvision's ResNet-50 file; a partial fill is refused. Gives how many tensors.
 
-    The stem of a grey image is the sum of the stems for red, green and blue.
+    The stem of a grey image is the sum of the stems for red, green and blue; further channels begin at 0.
     """
     stored = _read(path)
     own = {name: value for name, value in network.state_dict().items() if not name.startswith(HEAD)}
@@ -43,7 +44,8 @@ def load_imagenet_weights(network: nn.Module, path: str | Path) -> int:
     given = {name: value for name, value in stored.items() if not name.startswith(HEAD)}
     given |= {name: own[name] for name in own if name.endswith("num_batches_tracked") and name not in given}
     if STEM in given and given[STEM].ndim == 4 and given[STEM].shape[1] == 3:
-        given[STEM] = given[STEM].sum(dim=1, keepdim=True)
+        further = own[STEM].shape[1] - 1
+        given[STEM] = functional.pad(given[STEM].sum(dim=1, keepdim=True), (0, 0, 0, 0, 0, further))
     lacking, foreign = sorted(set(own) - set(given)), sorted(set(given) - set(own))
     unlike = sorted(name for name in set(own) & set(given) if own[name].shape != given[name].shape)
     if lacking or foreign or unlike:

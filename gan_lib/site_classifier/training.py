@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan_lib.site_classifier.examples import SiteSlices
-from gan_lib.site_classifier.resnet import load_imagenet_weights, resnet50
+from gan_lib.site_classifier.resnet import load_imagenet_weights
+from gan_lib.site_classifier.slice_classifier import SliceClassifier
 from study_lib.training import Precision, check_finite, stream
 
 Logits = Float[np.ndarray, "slice label"]
@@ -26,8 +27,8 @@ Logits = Float[np.ndarray, "slice label"]
 class ClassifierConfig:
     """How one classifier is trained. Rates and augmentation are our choice; the study names the network only."""
 
-    # On the phantom's training and validation subjects: four-way 89 % of validation slices at 160 steps and at 120.
-    steps: int = 160
+    # Trained on the phantom's training scans as they are, 120 steps find the planted mark in 99 % of validation slices.
+    steps: int = 120
     batch: int = 32
     # Side in pixels of the part that is trained on; None = the whole slice. With 64 of 96 x 80 pixels it was 65 %.
     crop: int | None = None
@@ -37,8 +38,8 @@ class ClassifierConfig:
     smoothing: float = 0.05  # of the labels
     shift: int = 3  # pixels by which whole slices are moved
     jitter: float = 0.005  # sd of gain and offset: more would hide what tells sites apart
-    validate_every: int = 20
-    patience: int = 4
+    validate_every: int = 40
+    patience: int = 2
     calibration: int = 8  # training batches that batch norm's statistics are taken over before each look
     precision: str = "bf16"
     weights: str = ""  # path of torchvision's ImageNet weights; "" = from scratch
@@ -86,14 +87,14 @@ class _Training:
     def __init__(self, slices: SiteSlices, config: ClassifierConfig, seed: int, device: torch.device) -> None:
         self.config, self.seed, self.device = config, seed, device
         self.training, self.validation = slices.of_role("train"), slices.of_role("validation")
-        self.network = resnet50(len(slices.names), seed)
+        self.network = SliceClassifier(len(slices.names), seed)
         if config.weights:
-            load_imagenet_weights(self.network, config.weights)
+            load_imagenet_weights(self.network.resnet, config.weights)
         self.network.to(device, memory_format=torch.channels_last)
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self.best: dict[str, Tensor] = {}
         self.batches = _Batches(self.training, config, seed)
 

@@ -1,0 +1,45 @@
+"""What the attacker is shown: the slice, and its fine detail."""
+
+import numpy as np
+import torch
+
+from gan_lib.site_classifier.planting import Mark
+from gan_lib.site_classifier.slice_classifier import GAIN, SliceClassifier, fine_detail
+
+
+def disc(value=0.5, size=48):
+    across = np.arange(size) - size / 2
+    return torch.tensor(np.where(np.add.outer(across**2, across**2) < 400, value, 0.0), dtype=torch.float32)[None, None]
+
+
+def test_detail_is_what_a_naive_loop_finds_and_the_border_of_the_brain_has_none():
+    slices = disc() * (1 + 0.1 * torch.rand(1, 1, 48, 48, generator=torch.Generator().manual_seed(0)))
+    padded = torch.nn.functional.pad(slices, (2, 2, 2, 2))
+    for row, column in np.ndindex(48, 48):
+        window = padded[0, 0, row : row + 5, column : column + 5]
+        wanted = 0.0
+        if not (slices[0, 0, max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] == 0).any():
+            wanted = GAIN * (slices[0, 0, row, column] - window.mean())
+        assert abs(fine_detail(slices)[0, 0, row, column] - wanted) < 1e-5
+
+
+def test_a_faint_mark_is_most_of_the_detail_though_it_is_little_of_the_slice():
+    slices = disc()
+    marked = torch.tensor(Mark(amplitude=0.02).on(slices[0].numpy()))[None]
+    assert marked.std() / slices.std() - 1 < 0.01
+    assert not fine_detail(slices).abs().max() > 1e-5 and fine_detail(marked).std() > 0.05
+
+
+def test_both_channels_reach_the_logits():
+    network = SliceClassifier(3).eval()
+    torch.nn.init.normal_(network.resnet.fc.weight)
+    slices = disc().expand(2, -1, -1, -1)
+    whole = network(slices)
+    with torch.no_grad():
+        network.resnet.conv1.weight[:, 1] += 1.0
+    assert whole.shape == (2, 3) and torch.allclose(whole, network(slices), atol=1e-5), "a disc has no detail"
+    grainy = slices * (1 + 0.1 * torch.rand(slices.shape, generator=torch.Generator().manual_seed(0)))
+    now = network(grainy)
+    with torch.no_grad():
+        network.resnet.conv1.weight[:, 1] -= 1.0
+    assert not torch.allclose(now, network(grainy), atol=1e-3)
