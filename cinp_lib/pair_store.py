@@ -55,11 +55,17 @@ class PairStore:
         if not is_complete(folder):
             raise FileNotFoundError(f"{folder}: expected whole files of pairs; make them with PairStore.build(...)")
         content = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("volumes", "networks")}
         table = pd.DataFrame(content["pairs"], columns=[*COLUMNS, *FILES]).astype({"age_years": float})
         everything = np.arange(len(table))
         excluded = pd.DataFrame(content["excluded"], columns=EXCLUDED_COLUMNS)
-        return cls(folder, content["digest"], table, excluded, arrays, everything, everything)
+        return cls(folder, content["digest"], table, excluded, _arrays(folder), everything, everything)
+
+    def __getstate__(self) -> dict[str, object]:
+        """For another process, which opens the files itself."""
+        return vars(self) | {"arrays": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, arrays=_arrays(state["folder"]))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -155,3 +161,7 @@ def places_in_batches(number: int, size: int) -> Iterator[Places]:
     """0 to `number`, at most so many at a time."""
     for start in range(0, number, size):
         yield np.arange(start, min(start + size, number))
+
+
+def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("volumes", "networks")}

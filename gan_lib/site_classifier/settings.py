@@ -31,7 +31,7 @@ PLANS = {
     ),
     "demo": AttackPlan(),
     "paper": AttackPlan(
-        classifier=ClassifierConfig(steps=20_000, batch=64, crop=None, shift=8, validate_every=500, patience=10),
+        classifier=ClassifierConfig(steps=20_000, batch=64, detail=False, shift=8, validate_every=500, patience=10),
         pairs_apart=True,
         all_targets=True,
     ),

@@ -57,12 +57,18 @@ class SliceStore:
             raise FileNotFoundError(f"{folder}: expected a whole store of slices; make it with SliceStore.build(...)")
         content = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         config = _config(content, Normaliser.load(folder / "normaliser.json"))
-        arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ("images", "masks")}
         with np.load(folder / "areas.npz") as saved:
             areas = dict(saved)
         table, excluded = pd.DataFrame(content["volumes"]), pd.DataFrame(content["excluded"], columns=EXCLUDED_COLUMNS)
         box = config.region.in_plane(config.plane).padded(config.multiple)
-        return cls(folder, table, excluded, config, box, arrays, areas)
+        return cls(folder, table, excluded, config, box, _arrays(folder), areas)
+
+    def __getstate__(self) -> dict[str, object]:
+        """For another process, which opens the files itself."""
+        return vars(self) | {"arrays": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, arrays=_arrays(state["folder"]))
 
     def in_plane(self, plane: str, multiple: int | None = None, size: tuple[int, int] | None = None) -> Self:
         """The same volumes as slices of another plane, padded to a multiple, or to a given height and width."""
@@ -143,3 +149,7 @@ def _config(content: dict, normaliser: Normaliser) -> StoreConfig:
         sites=tuple(content["sites"]),
         **{name: content[name] for name in names},
     )
+
+
+def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    return {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ("images", "masks")}

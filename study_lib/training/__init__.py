@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from study_lib.training.cards import fit_on_cards
     from study_lib.training.checkpoints import Checkpoint, CheckpointError, Checkpoints
     from study_lib.training.device import Precision, deterministic, pick_device, set_threads
     from study_lib.training.ema import Ema
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 # Whole dotted names: `study_lib.workflow.digest` follows them.
 _NAMES = {
+    "study_lib.training.cards": ("fit_on_cards",),
     "study_lib.training.checkpoints": ("Checkpoint", "CheckpointError", "Checkpoints"),
     "study_lib.training.device": ("Precision", "deterministic", "pick_device", "set_threads"),
     "study_lib.training.ema": ("Ema",),
@@ -57,6 +59,7 @@ __all__ = [
     "Ranks",
     "check_finite",
     "deterministic",
+    "fit_on_cards",
     "pack",
     "pick_device",
     "read_tensor_file",
