@@ -54,12 +54,15 @@ class Outcome:
         return cls(**content | {"answers": pd.DataFrame(content["answers"], columns=list(COLUMNS))})
 
 
-def of_pretraining(folder: str | Path, plan: PromptPlan) -> Outcome:
-    """The same judgement of the model of notebook 07, which had all of the iterations, from what it left."""
+def of_pretraining(folder: str | Path, plan: PromptPlan, tasks: str = "tasks") -> Outcome:
+    """The same judgement of the model of notebook 07, which had all of the iterations, from what it left.
+
+    `tasks`: the embeddings that are judged; "tasks_at_the_start" are those before the first iteration.
+    """
     folder = Path(folder)
     record, content = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("run.json", "metrics.json"))
     iterations, kept = record["config"]["training"]["iterations"], int(content["metrics"]["iteration_kept"])
-    answers = told(PairEmbeddings.load(folder / "tasks"), plan)
+    answers = told(PairEmbeddings.load(folder / tasks), plan)
     return Outcome("", WHOLE, content["seed"], iterations, kept, answers, content["metrics"])
 
 

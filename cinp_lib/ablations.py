@@ -32,7 +32,8 @@ VARIANTS = {
     "inc_mim": Variant("INC + MIM", LossWeights(matching=0.0)),
     "inc_inm": Variant("INC + INM", LossWeights(reconstruction=0.0)),
     "inc": Variant("INC", LossWeights(reconstruction=0.0, matching=0.0)),
-    # Its network encoder never learns: what prompting gives is that of random projections of networks.
+    # Nothing aligns components, so it has none, and its network encoder never learns: what prompting gives is that of
+    # random projections of networks.
     "mim": Variant("MIM", LossWeights(contrastive=0.0, matching=0.0)),
     "shuffled_pairs": Variant("all, pairs shuffled within site", LossWeights(), "shuffled"),
     "uncoupled": Variant("all, coupling off", LossWeights(), "uncoupled"),
@@ -69,6 +70,7 @@ class AblationPlan:
         """The settings of a variant: the whole schedule of pre-training, run through faster."""
         training, weights = self.training, variant(name).weights
         shortened = {"iterations": self.iterations, "warm_up": round(self.share * training.warm_up)}
+        training = training if weights.contrastive else training.without_components
         return replace(training, objective=replace(training.objective, weights=weights), seed=seed, **shortened)
 
     def content(self, name: str, seed: int) -> dict[str, Any]:

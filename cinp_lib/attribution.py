@@ -2,10 +2,12 @@
 
 The margin of an image v is v^T (w_disorder - w_control), the difference of its similarities to two classes' prompts. It
 is followed from the mean of the training people to each test person (Sundararajan et al. 2017), so that what everybody
-shares explains nothing, and values add up to how much larger the margin became on the way.
+shares explains nothing, and values add up to how much larger the margin became on the way. Clusters explain what goes
+through the network encoder's readout alone; components go around it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +48,10 @@ PLANS = {
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """`parts` (voxels, edges, clusters) of each person add up to `margins`: that of the person less the baseline's."""
+    """`parts` (voxels, edges, clusters) of each person add up to `margins`: that of the person less the baseline's.
+
+    Of clusters: less that of the person with the baseline's readout.
+    """
 
     parts: np.ndarray
     margins: Float[np.ndarray, " person"]
@@ -147,13 +152,20 @@ def _gained_by_clusters(model: Cinp, margin: Margin, inputs: Tensor, start: Tens
     readout = model.network_encoder.readout
     with torch.no_grad():
         whole, kept = torch.cat([margin(own) for own in inputs.split(64)]), []
-        taken = readout.register_forward_hook(lambda *seen: kept.append(seen[-1]))
-        margin(start)
-        taken.remove()
-        replaced = readout.register_forward_hook(lambda *seen: kept[0].expand_as(seen[-1]))
-        without = torch.cat([margin(own) for own in inputs.split(64)])
-        replaced.remove()
+        with _hooked(readout, lambda *seen: kept.append(seen[-1])):
+            margin(start)
+        with _hooked(readout, lambda *seen: kept[0].expand_as(seen[-1])):
+            without = torch.cat([margin(own) for own in inputs.split(64)])
     return (whole - without).cpu().numpy()
+
+
+@contextmanager
+def _hooked(module: torch.nn.Module, hook: Callable) -> Iterator[None]:
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _inputs(model: Cinp, values: np.ndarray) -> Tensor:

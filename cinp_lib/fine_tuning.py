@@ -18,17 +18,22 @@ AUGMENTATION = preset("demo").training.augmentation  # no flips: the effects of 
 
 
 class ImageClassifier(nn.Module):
-    """A copy of the pre-trained encoder and of the statistics of its features, and one new linear layer."""
+    """A copy of the pre-trained encoder, of its features' statistics and of components, and a new linear layer."""
 
     def __init__(self, model: Cinp, classes: int) -> None:
         super().__init__()
         self.voxels = nn.Identity() if model.voxels is None else copy.deepcopy(model.voxels)
         self.encoder = copy.deepcopy(model.image_encoder)
         self.standardise = copy.deepcopy(model.image_projection.standardise)
-        self.head = nn.Linear(model.config.image.embedding, classes)
+        self.components = copy.deepcopy(model.image_components)
+        self.head = nn.Linear(model.config.image.embedding + model.config.components, classes)
 
     def forward(self, volumes: Float[Tensor, "batch 1 x y z"]) -> Float[Tensor, "batch class"]:
-        return self.head(self.standardise(self.encoder(self.voxels(volumes)).pooled))
+        seen = self.voxels(volumes)
+        features = self.standardise(self.encoder(seen).pooled)
+        if self.components is not None:
+            features = torch.cat([features, self.components(seen.flatten(1))], dim=1)
+        return self.head(features)
 
 
 def fine_tuned(model: Cinp, volumes: Float[Tensor, "subject x y z"], task: Task, config: ClassifierConfig) -> Method:

@@ -36,8 +36,12 @@ class Components:
         """From the pairs of a store."""
         voxels = VoxelStandardiser(store.size).fit(store.volume_batches())
         own = _volumes(store, voxels), _edges(store)
-        images, networks = (PrincipalComponents(rows.shape[1], COMPONENTS[-1]).fit(rows) for rows in own)
-        return cls(voxels, (images, networks))
+        unknown = None, 0.0  # edges of missing regions
+        sides = (
+            PrincipalComponents(rows.shape[1], COMPONENTS[-1], nothing).fit(rows)
+            for rows, nothing in zip(own, unknown, strict=True)
+        )
+        return cls(voxels, tuple(sides))
 
     @property
     def most(self) -> int:

@@ -38,10 +38,10 @@ class ModelConfig:
     network: NetworkEncoderConfig = field(default_factory=NetworkEncoderConfig)
     embedding: int = 768  # the study's
     standardise: bool = True  # features over the batch, before the projections
-    feature_dropout: float = 0.0  # of standardised features
+    feature_dropout: float = 0.0  # of standardised features, and of components
     # Volumes by their distance from the training volumes' mean, voxel by voxel; not in the study.
     voxelwise: bool = False
-    # Principal components of volumes and of edges, beside what the encoders see in them; not in the study.
+    # Principal components of volumes and of edges, beside what the encoders see in them; ours, not in the study.
     components: int = 0
     mask_fill: float = 0.0  # what hidden voxels hold; 0 is the background's value, or with `voxelwise` the mean
     tau: float = 0.07  # at the start; the study's is not known
@@ -123,7 +123,8 @@ class Cinp(nn.Module):
         if config.components:
             regions = config.network.regions
             self.image_components = PrincipalComponents(math.prod(config.image.size), config.components)
-            self.network_components = PrincipalComponents(regions * (regions - 1) // 2, config.components)
+            edges = regions * (regions - 1) // 2  # 0 where a region is missing or an edge was dropped
+            self.network_components = PrincipalComponents(edges, config.components, unknown=0.0)
         self.image_projection = Projection(config.image.embedding, config.embedding, config)
         self.network_projection = Projection(config.network.embedding, config.embedding, config)
         self.matching = nn.Linear({"concatenation": 2, "product": 3}[config.matching] * config.embedding, 2)

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -41,14 +42,15 @@ def fit(
     """Train in `folder`, or go on there. Yields a record per `record_every` iterations, also those of before.
 
     With `validation`, `checkpoints/best` is the state that was best on these subjects: so training that begins to
-    memorise pairs is stopped early in effect. The newest state is always there.
+    memorise pairs is stopped early in effect. The newest state is always there. Where components are aligned before
+    the first iteration, `checkpoints/start` is the state after that, with a record of iteration 0.
     """
     ranks = ranks or Ranks()
     _check_sizes(store, config)
     sampler = PairSampler(store, config.batch, config.seed, config.within_site)
     state, checkpoints = State.fresh(config, ranks.device), Checkpoints(Path(folder) / "checkpoints")
     if not state.resume(checkpoints):
-        begin(state.model, store, config)
+        _begin(state, (store, validation), checkpoints, ranks)
     ranks.agree("iteration to resume from", state.iteration)
     yield from list(state.records)
     with Interruption() as interruption:
@@ -68,6 +70,21 @@ def fit(
                 yield record
             if stopping and state.iteration < config.iterations:
                 raise CallAgain(state.iteration, interruption.reason)
+
+
+def _begin(state: State, stores: tuple[PairStore, PairStore | None], checkpoints: Checkpoints, ranks: Ranks) -> None:
+    """The starting point, which may be the best state already."""
+    (store, validation), model = stores, state.model
+    begin(model, store, state.config)
+    if not state.config.component_steps:
+        return
+    aligned = model.image_projection.of_components.weight.detach()
+    ranks.agree("size of the components that training begins with", float(aligned.abs().sum()))
+    state.records.append({"iteration": 0})
+    if validation is not None:
+        state.add_validation(validation_scores(model, validation, state.config), checkpoints, ranks)
+    if ranks.is_first:
+        state.save(checkpoints, "start")
 
 
 def train_step(state: State, store: PairStore, places: Batch, ranks: Ranks) -> dict[str, Tensor]:
@@ -180,12 +197,15 @@ def training_key(config: PretrainingConfig, store: PairStore) -> str:
     return hashlib.sha256(words.encode("utf-8")).hexdigest()[:12]
 
 
-def trained_model(folder: str | Path, config: PretrainingConfig, best: bool = True) -> tuple[Cinp, Record]:
+def trained_model(
+    folder: str | Path, config: PretrainingConfig, kept: Literal["best", "newest", "start"] = "best"
+) -> tuple[Cinp, Record]:
     """The model that training left in `folder`, in eval mode, and the record of its iteration.
 
-    `best`: of the best validation score. Otherwise, or where there was no validation, that of the newest checkpoint.
+    Of the best validation score; where there was no validation, that of the newest checkpoint.
     """
     state, checkpoints = State.fresh(config, torch.device("cpu")), Checkpoints(Path(folder) / "checkpoints")
-    if not ((best and state.resume(checkpoints, "best")) or state.resume(checkpoints)):
+    named = kept != "newest" and state.resume(checkpoints, kept)
+    if not named and (kept == "start" or not state.resume(checkpoints)):
         raise FileNotFoundError(f"{checkpoints.folder}: expected checkpoints of a training run; train first")
     return state.model.eval(), state.records[-1]

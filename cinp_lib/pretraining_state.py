@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -25,7 +25,7 @@ class PretrainingConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    linear_steps: int = 0  # of the model's components alone, before the first iteration; not in the study
+    component_steps: int = 0  # of the model's components alone, before the first iteration; not in the study
     iterations: int = 1600  # about 100 epochs of 4,619 pairs; the study's number is not known
     batch: int = 256
     chunk: int | None = None  # pairs in memory at a time on each rank; None = all
@@ -56,8 +56,13 @@ class PretrainingConfig:
                 "PretrainingConfig: expected a batch of at least 2 pairs, in chunks of at least 1, "
                 f"got {self.batch}, {self.chunk}"
             )
-        if self.linear_steps < 0:
-            raise ValueError(f"PretrainingConfig.linear_steps: expected 0 or more, got {self.linear_steps}")
+        alignable = self.model.components and self.objective.weights.contrastive
+        if self.component_steps < 0 or (self.component_steps and not alignable):
+            raise ValueError(
+                "PretrainingConfig.component_steps: expected 0, or some of a model with components, by a contrastive "
+                f"loss; got {self.component_steps} with ModelConfig.components={self.model.components} and "
+                f"{self.objective.weights}"
+            )
         if self.validate_every % self.record_every:
             raise ValueError(
                 f"PretrainingConfig.validate_every: expected a multiple of record_every ({self.record_every}), "
@@ -75,8 +80,13 @@ class PretrainingConfig:
 
     @property
     def records(self) -> int:
-        """How many records training yields."""
-        return -(-self.iterations // self.record_every)
+        """How many records training yields: one for so many iterations, and one of a start that has learned."""
+        return -(-self.iterations // self.record_every) + bool(self.component_steps)
+
+    @property
+    def without_components(self) -> "PretrainingConfig":
+        """The same for encoders alone."""
+        return replace(self, model=replace(self.model, components=0), component_steps=0)
 
     def plain(self) -> dict[str, Any]:
         """The settings as JSON gives them back."""

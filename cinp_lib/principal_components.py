@@ -1,5 +1,6 @@
 """Principal components of training rows, at equal variance: what a small encoder would need many people to find.
 
+An addition of ours, which the study does not have.
 The scanner, the size of the head and the noise of a few voxels move most of what a volume or a network holds; what
 tells people apart is spread over components of far smaller variance. Of equal variance, a linear layer finds them.
 """
@@ -18,11 +19,13 @@ LEAST_SHARE = 1e-6  # of the variance: components below are rounding
 class PrincipalComponents(nn.Module):
     """Rows to at most `number` components; the statistics are part of the model's weights.
 
-    Where training rows differ in fewer directions, the components that are missing stay 0.
+    Where training rows differ in fewer directions, the components that are missing stay 0. `unknown` is what a row
+    holds where nothing is known; the mean of training rows stands there.
     """
 
-    def __init__(self, features: int, number: int) -> None:
+    def __init__(self, features: int, number: int, unknown: float | None = None) -> None:
         super().__init__()
+        self.unknown = unknown
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("directions", torch.zeros(features, number))
 
@@ -31,8 +34,12 @@ class PrincipalComponents(nn.Module):
         """The directions of most variance of training rows, always the same for the same rows."""
         if len(rows) < 2 or not np.isfinite(rows).all():
             raise ValueError(f"principal components: expected at least two rows of finite numbers, got {len(rows)}")
-        pca = PCA(min(self.directions.shape[1], *rows.shape), random_state=0).fit(rows)
+        known = np.ones(rows.shape, bool) if self.unknown is None else rows != self.unknown
+        mean = np.where(known, rows, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        pca = PCA(min(self.directions.shape[1], *rows.shape), random_state=0).fit(np.where(known, rows, mean))
         real = pca.explained_variance_ratio_ > LEAST_SHARE
+        if not real.any():
+            raise ValueError(f"principal components: expected rows that differ, got {len(rows)} that are alike")
         directions = pca.components_[real].T / np.sqrt(pca.explained_variance_[real])
         self.mean.copy_(torch.from_numpy(pca.mean_))
         self.directions.zero_()[:, : directions.shape[1]] = torch.from_numpy(directions)
@@ -44,10 +51,13 @@ class PrincipalComponents(nn.Module):
         return int(self.directions.any(dim=0).sum())
 
     def forward(self, rows: Float[Tensor, "row feature"]) -> Float[Tensor, "row component"]:
-        if not self.found:
+        if not self.directions[:, :1].any():
             raise ValueError(
                 "principal components: expected those of training rows, got none; `pretrain.fit` and the folder of a "
                 "pre-trained model bring them, or call `starting_point.fit_inputs` on training pairs first"
             )
         with torch.autocast(rows.device.type, enabled=False):
-            return (rows.to(self.mean.dtype) - self.mean) @ self.directions
+            apart = rows.to(self.mean.dtype) - self.mean
+            if self.unknown is not None:
+                apart = torch.where(rows == self.unknown, 0, apart)
+            return apart @ self.directions

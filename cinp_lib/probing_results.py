@@ -31,6 +31,7 @@ METHODS = {
     "cinp": Row("CINP, image", CINP),
     "cinp_network": Row("CINP, network", CINP),
     "cinp_both": Row("CINP, image and network", CINP),
+    "components": Row("CINP's starting point, image", CINP),
     "linear_alignment": Row("linear alignment, image", CINP),
     "cinp_fine_tuned": Row("CINP, image, fine-tuned", CINP),
     "smri_linear": Row("regional intensities, SVM", T1),

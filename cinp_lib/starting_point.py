@@ -1,7 +1,8 @@
 """What pre-training begins with: statistics of the training pairs, and components of both sides already aligned.
 
-The components' part of the projections learns first and alone, by the same contrastive loss, on all people at once:
-a step costs no look at a volume. Encoders then add to what components say, and begin by adding nothing.
+Our addition for cohorts of some hundred people; the study has none, nor has the preset `paper`. The components' part of
+the projections learns first and alone, by the same contrastive loss, on up to LARGEST people at once: a step costs no
+look at a volume. Encoders then add to what components say, and begin by adding nothing.
 """
 
 import numpy as np
@@ -19,13 +20,13 @@ from cinp_lib.pretraining_state import PretrainingConfig
 from study_lib.training import stream
 
 LARGEST = 1024  # pairs that are told from each other at once
-RATE, WARM_UP, DECAY = 3e-3, 10, 5.0  # of AdamW; chosen on validation people of the phantom
+RATE, WARM_UP, DECAY = 3e-3, 10, 5.0  # of AdamW; chosen on validation people of the built-in cohort
 
 
 def begin(model: Cinp, store: PairStore, config: PretrainingConfig) -> None:
     """Statistics, then components; the same for the same pairs and settings."""
     fit_inputs(model, store)
-    if model.config.components and config.objective.weights.contrastive:
+    if config.component_steps:
         align_components(model, store, config)
 
 
@@ -48,12 +49,12 @@ def align_components(model: Cinp, store: PairStore, config: PretrainingConfig) -
     optimiser = torch.optim.AdamW(weights, RATE, betas=(0.9, 0.98), weight_decay=DECAY)
     seed = int(stream(config.seed, "components", 0).integers(2**62))
     with replayed(seed, model.log_tau.device):
-        for step in range(config.linear_steps):
+        for step in range(config.component_steps):
             places = torch.from_numpy(sampler.draw(step))
             dropped = (functional.dropout(side[places], config.model.feature_dropout) for side in components)
             sides = (functional.normalize(one(rows), dim=-1) for one, rows in zip(layers, dropped, strict=True))
             loss, _ = contrastive_loss(model, *sides, config.objective)
-            share = (step + 0.5) / config.linear_steps
+            share = (step + 0.5) / config.component_steps
             optimiser.param_groups[0]["lr"] = RATE * min(1.0, (step + 1) / WARM_UP) * (1 + np.cos(np.pi * share)) / 2
             for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
                 weight.grad = gradient

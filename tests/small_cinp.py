@@ -25,7 +25,7 @@ STILL = AugmentationConfig(noise=0.0, scale=0.0, shift=0.0, flip=0.0)
 TRAINING = PretrainingConfig(
     model=replace(MODEL, voxelwise=True, components=3),
     augmentation=AugmentationConfig(edge_noise=0.1, edge_dropout=0.1),
-    linear_steps=4,
+    component_steps=4,
     iterations=8,
     batch=6,
     chunk=4,

@@ -61,8 +61,11 @@ def test_variants_differ_in_their_losses_or_pairs_and_in_nothing_else():
         "shuffled_pairs": (1.0, 1.0, 1.0),
         "uncoupled": (1.0, 1.0, 1.0),
     }
-    alike = {name: replace(config, objective=configs["inc"].objective) for name, config in configs.items()}
+    assert configs["mim"].model.components == 0 < configs["inc"].model.components  # nothing would align them
+    alone = {name: config.without_components for name, config in configs.items()}
+    alike = {name: replace(config, objective=configs["inc"].objective) for name, config in alone.items()}
     assert all(config == alike["inc"] for config in alike.values())
+    assert len({(config.model, config.component_steps) for name, config in configs.items() if name != "mim"}) == 1
     assert alike["inc"].seed == 3
 
 

@@ -27,7 +27,7 @@ def store(tmp_path_factory):
 
 
 def state_of(dtype=torch.float64, **changes):
-    state = State.fresh(replace(TRAINING, **changes), CPU)
+    state = State.fresh(replace(TRAINING, component_steps=0, **changes), CPU)
     if state.model.voxels is not None:
         give_statistics(state.model)
     state.model.to(dtype).train()

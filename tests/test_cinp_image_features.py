@@ -64,7 +64,7 @@ def test_inputs_are_those_of_the_encoder_standardised_by_voxel_where_the_model_d
     plain, voxelwise = (Cinp(replace(MODEL, voxelwise=chosen)) for chosen in (False, True))
     places = np.array([3, 1])
     assert np.array_equal(encoder_inputs(plain, store, places), store.volumes(places))
-    model = random_encoder(replace(TRAINING, model=replace(MODEL, voxelwise=True)), store, 0)
+    model = random_encoder(replace(TRAINING, component_steps=0, model=replace(MODEL, voxelwise=True)), store, 0)
     made = encoder_inputs(model, store, np.arange(len(store)))
     inside = model.voxels.common.numpy()
     assert np.abs(made.mean(0)).max() < 1e-4 and (made[:, ~inside] == 0).all()

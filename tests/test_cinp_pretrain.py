@@ -55,21 +55,26 @@ def train(stores, folder, **changes):
 
 def test_a_run_yields_a_record_for_each_stretch_and_leaves_best_and_last_state(whole):
     folder, records, _ = whole
-    assert [record["iteration"] for record in records] == list(range(1, 9))
+    assert [record["iteration"] for record in records] == list(range(9)) and len(records) == TRAINING.records
+    start, *records = records
+    assert set(start) == {
+        "iteration",
+        *(f"validation_{name}" for name in ("contrastive", "r1", "reciprocal_rank", "error")),
+    }
     names = {"loss", "contrastive", "reconstruction", "matching", "tau", "gradient_norm", "pairs_per_second"}
     assert all(names <= set(record) for record in records)
     assert all(math.isfinite(value) for record in records for value in record.values())
-    errors = {r["iteration"]: r["validation_error"] for r in records if "validation_error" in r}
-    assert set(errors) == {4, 8} and content(folder).step == 8
+    errors = {r["iteration"]: r["validation_error"] for r in (start, *records) if "validation_error" in r}
+    assert set(errors) == {0, 4, 8} and content(folder).step == 8
     best = content(folder, "best")
     assert errors[best.step] == min(errors.values()) == best.state["best"]
     assert len({record["tau"] for record in records}) == 8  # the temperature moves
 
 
-@pytest.mark.parametrize("best", [True, False])
-def test_the_model_that_training_gives_is_that_of_the_best_or_last_state(whole, stores, best):
-    model, record = trained_model(whole[0], TRAINING, best)
-    assert record["iteration"] == (content(whole[0], "best").step if best else 8)
+@pytest.mark.parametrize("kept", ["best", "newest", "start"])
+def test_the_model_that_training_gives_is_that_of_the_best_the_last_or_the_first_state(whole, stores, kept):
+    model, record = trained_model(whole[0], TRAINING, kept)
+    assert record["iteration"] == {"best": content(whole[0], "best").step, "newest": 8, "start": 0}[kept]
     assert not model.training
     found = validation_scores(model, stores[1], TRAINING)
     assert found["error"] == pytest.approx(record["validation_error"], rel=1e-6)
@@ -129,7 +134,8 @@ def test_two_ranks_train_as_one_does_on_the_same_global_batch(ask, tmp_path):
         assert other == pytest.approx(record, rel=1e-3, abs=1e-5)
     weights, others = content(tmp_path / "one").tensors, content(tmp_path / "two").tensors
     moved = State.fresh(replace(TRAINING, **changes), CPU).model.state_dict()
-    for name in ("log_tau", "image_projection.linear.weight", "network_projection.linear.weight"):
+    assert all(torch.equal(others[name], value) for name, value in weights.items() if "_components.directions" in name)
+    for name in ("log_tau", "image_projection.linear.weight", "network_projection.of_components.weight"):
         change = weights[f"model/{name}"] - moved[name]
         difference = (others[f"model/{name}"] - weights[f"model/{name}"]).abs()
         assert change.abs().max() > 5e-4
@@ -149,6 +155,8 @@ def test_records_go_on_over_a_restart_within_a_stretch(stores, tmp_path):
     undisturbed = train(stores, tmp_path / "undisturbed", **rare)
     folder = tmp_path / "stopped"
     for record in fit(stores[0], folder, replace(TRAINING, **rare), stores[1], Ranks("cpu")):
+        if record["iteration"] == 0:
+            continue
         assert record["iteration"] == 4
         (folder / "checkpoints" / "step-00000004.safetensors").unlink()  # back to the middle of the stretch
         break
@@ -160,7 +168,14 @@ def test_one_batch_is_learned_until_every_image_finds_its_network(stores, tmp_pa
     """All of the loop: caching, masks, all three losses; without what keeps pairs from being memorised."""
     few = stores[0].select(np.arange(len(stores[0])) < 6)
     config = replace(
-        TRAINING, model=CALM, augmentation=STILL, iterations=150, learning_rate=3e-3, record_every=25, validate_every=25
+        TRAINING,
+        model=CALM,
+        component_steps=0,
+        augmentation=STILL,
+        iterations=150,
+        learning_rate=3e-3,
+        record_every=25,
+        validate_every=25,
     )
     records = list(fit(few, tmp_path, config, few, Ranks("cpu")))
     assert records[-1]["validation_r1"] == 1.0
@@ -171,8 +186,8 @@ def test_one_batch_is_learned_until_every_image_finds_its_network(stores, tmp_pa
 def test_masked_images_alone_are_judged_by_their_reconstruction(stores, tmp_path):
     """The pre-training without networks, for comparison: nothing of the network encoder moves."""
     objective = ObjectiveConfig(weights=LossWeights(0.0, 1.0, 0.0))
-    records = train(stores, tmp_path, objective=objective)
-    config = replace(TRAINING, objective=objective)
+    records = train(stores, tmp_path, objective=objective, component_steps=0)
+    config = replace(TRAINING, component_steps=0, objective=objective)
     model, record = trained_model(tmp_path, config)
     assert record["validation_error"] == pytest.approx(reconstruction_error(model, stores[1], config), rel=1e-6)
     assert "contrastive" not in records[-1] and "validation_r1" not in records[-1]
@@ -205,7 +220,7 @@ def test_the_validation_is_on_other_people_in_one_gallery(whole, stores):
 
 
 def test_a_loss_that_is_no_number_names_step_and_subject_and_leaves_the_last_checkpoint(stores, tmp_path):
-    config = replace(TRAINING, save_every=1, augmentation=STILL, model=MODEL)
+    config = replace(TRAINING, component_steps=0, save_every=1, augmentation=STILL, model=MODEL)
     sampler = PairSampler(stores[0], config.batch, config.seed)
     drawn = [set(sampler.draw(step).tolist()) for step in range(config.iterations)]
     step = next(n for n in range(1, 8) if drawn[n] - set().union(*drawn[:n]))
@@ -257,10 +272,10 @@ def test_a_finished_run_is_only_told_again(whole, stores):
 def test_pairs_that_do_not_fit_the_model_are_refused_before_anything_is_trained(stores, tmp_path):
     image = replace(CALM.image, size=(32, 16, 16))
     with pytest.raises(ValueError, match=r"expected volumes of \(32, 16, 16\) voxels.*got \(16, 16, 16\) and 8"):
-        train(stores, tmp_path, model=replace(CALM, image=image))
+        train(stores, tmp_path, component_steps=0, model=replace(CALM, image=image))
     network = replace(CALM.network, regions=116)
     with pytest.raises(ValueError, match=r"networks of 116 regions.*got \(16, 16, 16\) and 8"):
-        train(stores, tmp_path, model=replace(CALM, network=network))
+        train(stores, tmp_path, component_steps=0, model=replace(CALM, network=network))
 
 
 def test_the_rate_rises_then_falls_along_a_cosine_to_the_least():
@@ -320,6 +335,7 @@ def test_the_paper_preset_holds_what_the_study_tells():
     )
     assert vars(training.objective.weights) == {"contrastive": 1.0, "reconstruction": 1.0, "matching": 1.0}
     assert training.mask_share == 0.3 and training.model.embedding == 768
+    assert training.component_steps == training.model.components == 0 and not training.model.voxelwise  # ours
     assert chosen.pairs.size == (96, 96, 96) == training.model.image.size and chosen.pairs.spacing_mm == 2.0
     for name in ("smoke", "demo", "paper"):
         assert preset(name).pairs.size == preset(name).training.model.image.size

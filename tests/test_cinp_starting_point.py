@@ -8,17 +8,18 @@ import torch
 from small_cinp import MODEL, TRAINING
 from small_pairs import halves, people, write_store
 
+from cinp_lib import starting_point
 from cinp_lib.connectivity import edges
 from cinp_lib.embeddings import embed_pairs
 from cinp_lib.losses import LossWeights
 from cinp_lib.model import Cinp, ModelConfig, upper_triangle
 from cinp_lib.objective import ObjectiveConfig
-from cinp_lib.pretraining_state import PretrainingConfig, State
+from cinp_lib.pretraining_state import State
 from cinp_lib.retrieval import retrieval
 from cinp_lib.starting_point import align_components, begin, fit_inputs
 
 CONFIG = replace(
-    TRAINING, model=replace(MODEL, voxelwise=True, components=4, feature_dropout=0.0), linear_steps=40, batch=6
+    TRAINING, model=replace(MODEL, voxelwise=True, components=4, feature_dropout=0.0), component_steps=40, batch=6
 )
 
 
@@ -59,6 +60,24 @@ def test_encoders_begin_by_adding_nothing_and_their_weights_are_as_without_compo
     assert torch.equal(model.embed_images(volumes), before)
 
 
+def test_a_missing_region_and_a_dropped_edge_are_as_the_mean_of_training_people(parts):
+    model = begun(parts[0]).eval()
+    networks = torch.from_numpy(parts[1].networks(np.arange(3)))
+    networks[0, 4], networks[0, :, 4] = 0.0, 0.0
+    mean = torch.zeros_like(networks[0])
+    row, column = np.triu_indices(len(mean), 1)
+    mean[row, column] = model.network_components.mean
+    filled = networks.clone()
+    filled[0, 4], filled[0, :, 4] = (mean + mean.T)[4], (mean + mean.T)[4]
+    of_components = model.network_projection.of_components.in_features
+    torch.testing.assert_close(model.read(networks)[:, -of_components:], model.read(filled)[:, -of_components:])
+
+
+def test_no_more_people_are_told_apart_at_once_than_fit(parts, monkeypatch):
+    monkeypatch.setattr(starting_point, "LARGEST", 12)
+    assert found(begun(parts[0]), parts[1]).r1 > 0.4
+
+
 def test_features_are_the_encoders_with_components_behind_them(parts):
     model, places = begun(parts[0]).eval(), np.arange(5)
     networks = torch.from_numpy(parts[1].networks(places))
@@ -80,9 +99,8 @@ def test_it_is_the_same_every_time_and_another_one_for_another_seed(parts):
     assert not torch.equal(first.get_parameter(name), other.get_parameter(name))
 
 
-def test_without_a_contrastive_loss_nothing_is_aligned_though_statistics_are_there(parts):
-    alone = ObjectiveConfig(weights=LossWeights(contrastive=0.0))
-    model = begun(parts[0], objective=alone)
+def test_without_steps_nothing_is_aligned_though_statistics_are_there(parts):
+    model = begun(parts[0], component_steps=0)
     fresh = State.fresh(CONFIG, torch.device("cpu")).model
     name = "image_projection.of_components.weight"
     assert torch.equal(model.get_parameter(name), fresh.get_parameter(name)) and model.image_components.found == 4
@@ -101,7 +119,9 @@ def test_the_loss_that_aligns_is_the_chosen_one(parts):
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(ValueError, match="components: expected 0, or some of volumes with voxelwise=True; got 3 with"):
         ModelConfig(components=3)
-    with pytest.raises(ValueError, match="linear_steps: expected 0 or more, got -1"):
-        PretrainingConfig(linear_steps=-1)
+    alone = ObjectiveConfig(weights=LossWeights(contrastive=0.0))
+    for wrong in ({"component_steps": -1}, {"model": CONFIG.without_components.model}, {"objective": alone}):
+        with pytest.raises(ValueError, match="component_steps: expected 0, or some of a model with components, by a"):
+            replace(CONFIG, **wrong)
     with pytest.raises(ValueError, match="expected statistics of training volumes, got none"):
         Cinp(CONFIG.model).eval().embed_images(torch.rand(2, 1, *CONFIG.model.image.size))

@@ -2,7 +2,9 @@
 
 import numpy as np
 import torch
+from site_slices import site_slices
 
+from gan_lib.site_classifier.explanation import attention, middle_slices
 from gan_lib.site_classifier.planting import Mark
 from gan_lib.site_classifier.slice_classifier import GAIN, SliceClassifier, fine_detail
 
@@ -51,3 +53,12 @@ def test_both_channels_reach_the_logits():
     with torch.no_grad():
         network.resnet.conv1.weight[:, 1] -= 1.0
     assert not torch.allclose(now, network(grainy), atol=1e-3)
+
+
+def test_where_it_looks_can_be_asked_with_and_without_detail():
+    slices = site_slices(names=("Alpha", "Beta"), per_subject=3)
+    for detail in (True, False):
+        network = SliceClassifier(2, detail=detail)
+        torch.nn.init.normal_(network.resnet.fc.weight)
+        maps = attention(network, middle_slices(slices))
+        assert maps.shape[1:] == slices.images.shape[1:] and np.isfinite(maps).all()

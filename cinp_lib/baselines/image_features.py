@@ -22,19 +22,20 @@ def mim_only(config: PretrainingConfig, **changes) -> PretrainingConfig:
     """The settings of a pre-training with the loss of masked images alone; `changes`: its share of the budget."""
     weights = LossWeights(contrastive=0.0, reconstruction=config.objective.weights.reconstruction or 1.0, matching=0.0)
     alone = replace(config.objective, weights=weights)
-    return replace(config, objective=alone, reconstruct_every=1, **changes)
+    return replace(config.without_components, objective=alone, reconstruct_every=1, **changes)
 
 
 def random_encoder(config: PretrainingConfig, store: PairStore, seed: int) -> Cinp:
     """The model before any training. Where its input is standardised by voxel, it is by the store's volumes."""
-    model = State.fresh(replace(config, seed=seed, image_weights=""), torch.device("cpu")).model.eval()
+    fresh = replace(config.without_components, seed=seed, image_weights="")
+    model = State.fresh(fresh, torch.device("cpu")).model.eval()
     fit_inputs(model, store)
     return model
 
 
 def pooled_features(model: Cinp, store: PairStore, batch: int = 32) -> Embeddings:
     """What the image encoder itself sees, before the projection, of all scans of a store in its order."""
-    pooled = model.eval().config.image.embedding
+    pooled = model.eval().config.image.embedding  # components, where there are any, come behind
     with torch.no_grad():
         made = [
             model.see(_volumes(model, store, places), None).features[:, :pooled].float().cpu()
