@@ -159,7 +159,8 @@ def permutation_test(
 
     def balanced_accuracy(labels: np.ndarray) -> float:
         shuffled = replace(task, table=task.table.assign(diagnosis=labels))
-        return probe(features, shuffled, folds, config).value("balanced_accuracy")
+        found = probe(features, shuffled, folds, config).table  # of few people all may now be of one class
+        return scores.value_of(scores.balanced_accuracy(found["label"], found["prediction"]), len(found))
 
     labels, sites = (task.table[name].to_numpy(str) for name in ("diagnosis", "site"))
     return within_site_permutation(balanced_accuracy, labels, sites, draws=draws)

@@ -189,9 +189,9 @@ def classification_statistics(
     if positive is None:
         statistics |= {"sensitivity": balanced, "specificity": specificity(labels, predictions)}
     else:
-        negative = next(own for own in np.unique(labels) if own != positive)
-        statistics["sensitivity"] = recall(labels, predictions, positive)
-        statistics["specificity"] = recall(labels, predictions, negative)
+        sides = {"sensitivity": labels == positive, "specificity": labels != positive}
+        of_one_class = {name: labels[own] for name, own in sides.items() if own.any()}  # few people may be all of one
+        statistics |= {name: recall(labels, predictions, own[0]) for name, own in of_one_class.items()}
     return statistics if scores is None else {**statistics, "auroc": auroc(labels, scores, positive)}
 
 

@@ -136,6 +136,12 @@ def test_shuffled_labels_within_sites_give_the_null_of_a_probe():
     assert strong.value == probe(features_of(task, 4.0), task, folds).value()
 
 
+def test_few_test_people_may_all_be_of_one_class_once_labels_are_shuffled():
+    task = task_of(30)
+    test = permutation_test(features_of(task, 4.0), task, repeated_folds(task, 1), draws=39)
+    assert 0 < test.p_value <= 1
+
+
 def test_what_is_only_the_site_is_no_evidence_within_site():
     """Classes follow sites, and features know the site alone: accuracy is high, the permutation test is not fooled."""
     task = task_of(120)

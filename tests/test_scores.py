@@ -9,6 +9,7 @@ from study_lib.scores import (
     agreement_limit,
     auroc,
     balanced_accuracy,
+    classification_statistics,
     classification_summary,
     correlation,
     intraclass_correlation,
@@ -146,6 +147,14 @@ def test_a_draw_without_one_class_is_undefined_not_guessed():
     weights = np.array([[2.0, 1.0, 0.0]])
     assert np.isnan(balanced_accuracy(labels, labels)(weights)).all()
     assert np.isnan(auroc(labels, np.array([0.1, 0.2, 0.3]), positive=1)(weights)).all()
+
+
+def test_people_who_are_all_of_one_class_have_no_recall_of_the_other():
+    labels, predictions = np.array(["autism"] * 4), np.array(["autism", "control"] * 2)
+    found = classification_statistics(labels, predictions, None, "autism")
+    assert "specificity" not in found and value_of(found["sensitivity"], 4) == 0.5
+    found = classification_statistics(labels, predictions, None, "control")
+    assert "sensitivity" not in found and value_of(found["specificity"], 4) == 0.5
 
 
 def test_the_summary_of_two_classes_names_the_positive_one():
