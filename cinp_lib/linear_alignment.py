@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sklearn.cross_decomposition import PLSSVD
 
-from cinp_lib.connectivity import edges
+from cinp_lib.model import known_edges
 from cinp_lib.pair_store import PairStore
 from cinp_lib.principal_components import PrincipalComponents
 from cinp_lib.retrieval import retrieval
@@ -36,12 +36,8 @@ class Components:
         """From the pairs of a store."""
         voxels = VoxelStandardiser(store.size).fit(store.volume_batches())
         own = _volumes(store, voxels), _edges(store)
-        unknown = None, 0.0  # edges of missing regions
-        sides = (
-            PrincipalComponents(rows.shape[1], COMPONENTS[-1], nothing).fit(rows)
-            for rows, nothing in zip(own, unknown, strict=True)
-        )
-        return cls(voxels, tuple(sides))
+        images, networks = (PrincipalComponents(rows.shape[1], COMPONENTS[-1]).fit(rows) for rows in own)
+        return cls(voxels, (images, networks))
 
     @property
     def most(self) -> int:
@@ -98,7 +94,7 @@ def _volumes(store: PairStore, voxels: VoxelStandardiser) -> np.ndarray:
 
 def _edges(store: PairStore) -> np.ndarray:
     """One row for each network: its edges, once."""
-    return edges(store.networks(np.arange(len(store))))
+    return known_edges(torch.from_numpy(store.networks(np.arange(len(store))))).numpy()
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -123,8 +123,7 @@ class Cinp(nn.Module):
         if config.components:
             regions = config.network.regions
             self.image_components = PrincipalComponents(math.prod(config.image.size), config.components)
-            edges = regions * (regions - 1) // 2  # 0 where a region is missing or an edge was dropped
-            self.network_components = PrincipalComponents(edges, config.components, unknown=0.0)
+            self.network_components = PrincipalComponents(regions * (regions - 1) // 2, config.components)
         self.image_projection = Projection(config.image.embedding, config.embedding, config)
         self.network_projection = Projection(config.network.embedding, config.embedding, config)
         self.matching = nn.Linear({"concatenation": 2, "product": 3}[config.matching] * config.embedding, 2)
@@ -162,7 +161,7 @@ class Cinp(nn.Module):
         seen = self.network_encoder(networks)
         if self.network_components is None:
             return seen
-        return torch.cat([seen, self.network_components(upper_triangle(networks)).to(seen.dtype)], dim=1)
+        return torch.cat([seen, self.network_components(known_edges(networks)).to(seen.dtype)], dim=1)
 
     def align(self, image_features: Features, network_features: Features) -> tuple[Features, Features]:
         """v_I and w_N of a whole batch of features."""
@@ -208,7 +207,8 @@ class Cinp(nn.Module):
             )
 
 
-def upper_triangle(networks: Networks) -> Float[Tensor, "batch edge"]:
-    """Every edge once, in the order of `connectivity.edges`."""
+def known_edges(networks: Networks) -> Float[Tensor, "batch edge"]:
+    """Every edge once, in the order of `connectivity.edges`; NaN where one of its regions is missing."""
     row, column = torch.triu_indices(*networks.shape[1:], offset=1, device=networks.device)
-    return networks[:, row, column]
+    missing = torch.diagonal(networks, dim1=1, dim2=2) == 0
+    return networks[:, row, column].masked_fill(missing[:, row] | missing[:, column], torch.nan)

@@ -19,24 +19,23 @@ LEAST_SHARE = 1e-6  # of the variance: components below are rounding
 class PrincipalComponents(nn.Module):
     """Rows to at most `number` components; the statistics are part of the model's weights.
 
-    Where training rows differ in fewer directions, the components that are missing stay 0. `unknown` is what a row
-    holds where nothing is known; the mean of training rows stands there.
+    Where training rows differ in fewer directions, the components that are missing stay 0. A row holds NaN where
+    nothing is known; the mean of training rows stands there.
     """
 
-    def __init__(self, features: int, number: int, unknown: float | None = None) -> None:
+    def __init__(self, features: int, number: int) -> None:
         super().__init__()
-        self.unknown = unknown
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("directions", torch.zeros(features, number))
 
     @torch.no_grad()
     def fit(self, rows: Float[np.ndarray, "row feature"]) -> Self:
         """The directions of most variance of training rows, always the same for the same rows."""
-        if len(rows) < 2 or not np.isfinite(rows).all():
-            raise ValueError(f"principal components: expected at least two rows of finite numbers, got {len(rows)}")
-        known = np.ones(rows.shape, bool) if self.unknown is None else rows != self.unknown
-        mean = np.where(known, rows, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        pca = PCA(min(self.directions.shape[1], *rows.shape), random_state=0).fit(np.where(known, rows, mean))
+        if len(rows) < 2 or np.isinf(rows).any():
+            raise ValueError(f"principal components: expected at least two rows, and nothing infinite, got {len(rows)}")
+        unknown = np.isnan(rows)
+        mean = np.where(unknown, 0, rows).sum(axis=0) / np.maximum((~unknown).sum(axis=0), 1)
+        pca = PCA(min(self.directions.shape[1], *rows.shape), random_state=0).fit(np.where(unknown, mean, rows))
         real = pca.explained_variance_ratio_ > LEAST_SHARE
         if not real.any():
             raise ValueError(f"principal components: expected rows that differ, got {len(rows)} that are alike")
@@ -58,6 +57,4 @@ class PrincipalComponents(nn.Module):
             )
         with torch.autocast(rows.device.type, enabled=False):
             apart = rows.to(self.mean.dtype) - self.mean
-            if self.unknown is not None:
-                apart = torch.where(rows == self.unknown, 0, apart)
-            return apart @ self.directions
+            return torch.where(apart.isnan(), 0, apart) @ self.directions

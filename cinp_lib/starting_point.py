@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cinp_lib.augmentation import replayed
-from cinp_lib.connectivity import edges
-from cinp_lib.model import Cinp, Features
+from cinp_lib.model import Cinp, Features, known_edges
 from cinp_lib.objective import contrastive_loss
 from cinp_lib.pair_sampler import PairSampler
 from cinp_lib.pair_store import PairStore
@@ -36,7 +35,7 @@ def fit_inputs(model: Cinp, store: PairStore) -> None:
         model.voxels.fit(store.volume_batches())
     if model.image_components is not None:
         model.image_components.fit(torch.cat([_rows(model, volumes) for volumes in store.volume_batches()]).numpy())
-        model.network_components.fit(edges(store.networks(np.arange(len(store)))))
+        model.network_components.fit(_edges(store).numpy())
 
 
 def align_components(model: Cinp, store: PairStore, config: PretrainingConfig) -> None:
@@ -66,8 +65,11 @@ def _components(model: Cinp, store: PairStore) -> tuple[Features, Features]:
     """Those of all pairs, in the store's order."""
     device = model.log_tau.device
     images = [model.image_components(_rows(model, volumes).to(device)) for volumes in store.volume_batches()]
-    own = torch.from_numpy(edges(store.networks(np.arange(len(store))))).to(device)
-    return torch.cat(images), model.network_components(own)
+    return torch.cat(images), model.network_components(_edges(store).to(device))
+
+
+def _edges(store: PairStore) -> Tensor:
+    return known_edges(torch.from_numpy(store.networks(np.arange(len(store)))))
 
 
 @torch.no_grad()

@@ -41,24 +41,24 @@ def test_components_that_rows_do_not_have_stay_0():
 def test_where_nothing_is_known_the_mean_stands():
     own, rng = rows(), np.random.default_rng(0)
     gaps = rng.random(own.shape) < 0.1
-    with_gaps = np.where(gaps, 0.0, own)
-    made = PrincipalComponents(50, 2, unknown=0.0).double().fit(with_gaps)
+    with_gaps = np.where(gaps, np.nan, own)
+    made = PrincipalComponents(50, 2).double().fit(with_gaps)
     mean = np.nanmean(np.where(gaps, np.nan, own), axis=0)
     np.testing.assert_allclose(made.mean.numpy(), mean, rtol=1e-5)
     filled = np.where(gaps, made.mean.numpy(), own)
     expected = (filled - made.mean.numpy()) @ made.directions.numpy()
     np.testing.assert_allclose(made(torch.from_numpy(with_gaps)).numpy(), expected, atol=1e-9)
-    np.testing.assert_allclose(made(torch.zeros(1, 50, dtype=torch.float64)).numpy(), 0)
+    np.testing.assert_allclose(made(torch.full((1, 50), torch.nan, dtype=torch.float64)).numpy(), 0)
 
 
 def test_without_rows_or_with_broken_ones_there_are_none():
     with pytest.raises(ValueError, match="expected those of training rows, got none;"):
         PrincipalComponents(50, 2)(torch.zeros(1, 50))
-    with pytest.raises(ValueError, match="at least two rows of finite numbers, got 1"):
+    with pytest.raises(ValueError, match="at least two rows, and nothing infinite, got 1"):
         PrincipalComponents(50, 2).fit(rows(1))
     with pytest.raises(ValueError, match="expected rows that differ, got 5 that are alike"):
         PrincipalComponents(50, 2).fit(np.ones((5, 50)))
     broken = rows()
-    broken[3, 4] = np.nan
-    with pytest.raises(ValueError, match="rows of finite numbers, got 30"):
+    broken[3, 4] = np.inf
+    with pytest.raises(ValueError, match="nothing infinite, got 30"):
         PrincipalComponents(50, 2).fit(broken)

@@ -12,7 +12,7 @@ from cinp_lib import starting_point
 from cinp_lib.connectivity import edges
 from cinp_lib.embeddings import embed_pairs
 from cinp_lib.losses import LossWeights
-from cinp_lib.model import Cinp, ModelConfig, upper_triangle
+from cinp_lib.model import Cinp, ModelConfig, known_edges
 from cinp_lib.objective import ObjectiveConfig
 from cinp_lib.pretraining_state import State
 from cinp_lib.retrieval import retrieval
@@ -60,17 +60,22 @@ def test_encoders_begin_by_adding_nothing_and_their_weights_are_as_without_compo
     assert torch.equal(model.embed_images(volumes), before)
 
 
-def test_a_missing_region_and_a_dropped_edge_are_as_the_mean_of_training_people(parts):
+def test_a_missing_region_is_as_the_mean_of_training_people(parts):
     model = begun(parts[0]).eval()
     networks = torch.from_numpy(parts[1].networks(np.arange(3)))
+    whole = model.read(networks)
     networks[0, 4], networks[0, :, 4] = 0.0, 0.0
     mean = torch.zeros_like(networks[0])
     row, column = np.triu_indices(len(mean), 1)
     mean[row, column] = model.network_components.mean
     filled = networks.clone()
     filled[0, 4], filled[0, :, 4] = (mean + mean.T)[4], (mean + mean.T)[4]
+    filled[0, 4, 4] = 1.0
     of_components = model.network_projection.of_components.in_features
-    torch.testing.assert_close(model.read(networks)[:, -of_components:], model.read(filled)[:, -of_components:])
+    found = model.read(networks)[:, -of_components:]
+    torch.testing.assert_close(found, model.read(filled)[:, -of_components:])
+    assert not torch.allclose(found[0], whole[0, -of_components:], atol=1e-3)
+    torch.testing.assert_close(found[1:], whole[1:, -of_components:])
 
 
 def test_no_more_people_are_told_apart_at_once_than_fit(parts, monkeypatch):
@@ -81,7 +86,7 @@ def test_no_more_people_are_told_apart_at_once_than_fit(parts, monkeypatch):
 def test_features_are_the_encoders_with_components_behind_them(parts):
     model, places = begun(parts[0]).eval(), np.arange(5)
     networks = torch.from_numpy(parts[1].networks(places))
-    assert np.array_equal(upper_triangle(networks).numpy(), edges(networks.numpy()))
+    assert np.array_equal(known_edges(networks).numpy(), edges(networks.numpy()))
     read = model.read(networks)
     torch.testing.assert_close(read[:, : model.config.network.embedding], model.network_encoder(networks))
     torch.testing.assert_close(read[:, -4:], model.network_components(torch.from_numpy(edges(networks.numpy()))))

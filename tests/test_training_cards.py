@@ -1,6 +1,11 @@
 """A training that a notebook begins goes on in several processes, and the notebook finds it finished."""
 
+import os
 import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +13,11 @@ import small_gan
 import small_pairs
 from resumed_runs import timeless
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from waiting import wait_for
 
 from gan_lib.train import fit
-from study_lib.training import Ranks, fit_on_cards
+from study_lib.training import Checkpoints, Ranks, fit_on_cards
+from study_lib.workflow.subprocesses import descendants
 
 
 def test_one_card_or_none_leaves_the_training_to_the_caller(monkeypatch):
@@ -33,6 +40,37 @@ def test_two_processes_train_to_the_end_and_the_own_fit_yields_what_they_recorde
     alone = list(fit(training, tmp_path / "alone", config, validation, Ranks("cpu")))
     for record, other in zip(timeless(found), timeless(alone), strict=True):
         assert record == pytest.approx(other, rel=1e-4)
+
+
+STOPPABLE = """
+import sys
+import small_gan
+from gan_lib.slices import SliceStore
+from gan_lib.train import fit
+from study_lib.training import fit_on_cards
+
+if __name__ == "__main__":
+    training, validation = (SliceStore.open(f"{sys.argv[1]}/{name}") for name in ("training", "validation"))
+    config = small_gan.training_for(training, batch=6, iterations=60, save_every=5)
+    fit_on_cards(fit, training, sys.argv[2], config, validation, device="cpu", cards=2)
+"""
+
+
+def test_a_wish_to_stop_reaches_every_process_which_saves_and_the_next_call_goes_on(tmp_path):
+    training, validation = small_gan.write_stores(tmp_path)
+    script, folder = tmp_path / "stoppable.py", tmp_path / "together"
+    script.write_text(STOPPABLE)
+    paths = {"PYTHONPATH": str(Path(__file__).parent)}
+    running = subprocess.Popen([sys.executable, script, tmp_path, folder], env=os.environ | paths)
+    wait_for(lambda: list(folder.glob("checkpoints/step-*")), 240, "the first checkpoint")
+    for process in (*descendants(running.pid), running):  # as `study_lib.workflow.slurm.TimeLimit` does
+        process.send_signal(signal.SIGTERM)
+    assert running.wait(120) != 0
+    stopped_at = Checkpoints(folder / "checkpoints").latest().step
+    assert 0 < stopped_at < 60
+    config = small_gan.training_for(training, batch=6, iterations=60, save_every=5)
+    records = list(fit(training, folder, config, validation, Ranks("cpu")))
+    assert records[-1]["iteration"] == 60
 
 
 def test_what_fails_in_a_process_fails_for_the_caller(tmp_path):
