@@ -10,8 +10,7 @@ import pandas as pd
 
 from cinp_lib.ablations import WHOLE
 from cinp_lib.embeddings import PairEmbeddings
-from cinp_lib.prompt_answers import Answers, pooled
-from cinp_lib.prompt_study import Material, PromptPlan, asked, best_subsets, drawn_folds, prompt, validation_cells
+from cinp_lib.prompt_study import Material, PromptPlan, headline
 from cinp_lib.tasks import tasks_of
 from study_lib.files import atomic_write_json
 
@@ -77,14 +76,3 @@ def told(embeddings: PairEmbeddings, plan: PromptPlan, seed: int = 0) -> pd.Data
         hits = answers.hits.mean(axis=0).round(DIGITS)
         tables.append(answers.table.assign(task=task.name, hits=hits)[list(COLUMNS)])
     return pd.concat(tables, ignore_index=True)
-
-
-def headline(material: Material, plan: PromptPlan, seed: int = 0) -> Answers:
-    """Prompting at the plan's fraction, of all folds."""
-    found = []
-    for fold, state in drawn_folds(material.task, plan, seed):
-        tried = validation_cells(material, fold, plan.headline, state)
-        r = best_subsets(tried, plan.fraction, unit=False)
-        classifier = prompt(material, fold, (plan.fraction, r, False), plan.draws, state)
-        found.append(asked(classifier, material, fold.test, fold))
-    return pooled(found)

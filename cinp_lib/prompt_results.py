@@ -8,17 +8,25 @@ import pandas as pd
 
 from cinp_lib.baselines.oracle import told_by_traits
 from cinp_lib.prompt_answers import Answers
-from cinp_lib.prompt_study import PromptStudy, fixed_answers
+from cinp_lib.prompt_study import Material, PromptPlan, PromptStudy, fixed_answers, headline
 from study_lib.phantom.truth import Truth
 
 Studies = Mapping[str, PromptStudy]
-HEADLINE, ORACLE = "prompt", "oracle"
+HEADLINE, ORACLE, OF_TRAITS = "prompt", "oracle", "prompt_of_traits"
 
 
 def with_oracle(study: PromptStudy, truth: Truth) -> PromptStudy:
     """The study with one more method: who knows the phantom's true anatomical traits, and nothing else."""
     told = fixed_answers(study.task, study.folds, told_by_traits(study.task, truth))
     return replace(study, answers=study.answers | {ORACLE: told})
+
+
+def with_true_traits(study: PromptStudy, truth: Truth, plan: PromptPlan, seed: int = 0) -> PromptStudy:
+    """The study with one more method: prompting with the phantom's true traits, so all that so few networks can say."""
+    people = study.task.table["subject"]
+    sides = (truth.table(name).loc[people].to_numpy() for name in ("anatomy_traits", "network_traits"))
+    told = headline(Material(study.task, *sides), plan, seed)
+    return replace(study, answers=study.answers | {OF_TRAITS: told})
 
 
 def method_table(studies: Studies) -> pd.DataFrame:

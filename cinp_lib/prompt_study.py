@@ -174,6 +174,17 @@ def held_out_answers(
     return found
 
 
+def headline(material: Material, plan: PromptPlan, seed: int = 0) -> Answers:
+    """Prompting at the plan's fraction, of all folds."""
+    found = []
+    for fold, state in drawn_folds(material.task, plan, seed):
+        tried = validation_cells(material, fold, plan.headline, state)
+        r = best_subsets(tried, plan.fraction, unit=False)
+        classifier = prompt(material, fold, (plan.fraction, r, False), plan.draws, state)
+        found.append(asked(classifier, material, fold.test, fold))
+    return pooled(found)
+
+
 def method_name(stem: str, fraction: float, plan: PromptPlan) -> str:
     """`prompt` with the headline's share of labels, `prompt_50` with half of them."""
     return stem if fraction == plan.fraction else f"{stem}_{100 * fraction:.0f}"

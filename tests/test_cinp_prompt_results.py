@@ -14,6 +14,7 @@ from cinp_lib.prompt_results import (
     method_table,
     prompt_metrics,
     with_oracle,
+    with_true_traits,
 )
 from cinp_lib.prompt_study import PromptPlan, prompt_study
 from study_lib.phantom.truth import Truth
@@ -28,10 +29,19 @@ def studies(tmp_path_factory):
     traits = np.array([shifts[name] for name in made.table["diagnosis"]])
     traits[::2] = 0.1 * np.array(shifts["control"])
     table = pd.DataFrame(traits, columns=[f"trait_{k}" for k in range(4)]).assign(subject=made.table["subject"])
-    table.set_index("subject").to_csv(folder / "anatomy_traits.tsv", sep="\t")
+    for name in ("anatomy_traits", "network_traits"):
+        table.set_index("subject").to_csv(folder / f"{name}.tsv", sep="\t")
     (folder / "effects.json").write_text(json.dumps({"anatomy_shift": shifts}))
     plan = PromptPlan(fraction=0.5, fractions=(0.5, 1.0), subsets=(1,), repeats=3, draws=6, probe_draws=1)
-    return {task: with_oracle(own, Truth(folder)) for task, own in prompt_study(made, plan).items()}
+    known = {task: with_oracle(own, Truth(folder)) for task, own in prompt_study(made, plan).items()}
+    return {task: with_true_traits(own, Truth(folder), plan) for task, own in known.items()}
+
+
+def test_prompting_with_true_traits_asks_the_same_people_in_the_same_draws(studies):
+    study = studies["abide"]
+    traits, prompted = study.answers["prompt_of_traits"], study.answers["prompt"]
+    assert traits.table.equals(prompted.table) and traits.scores.shape == prompted.scores.shape
+    assert traits.recalls()["control"] > 0.9 and 0.2 < traits.recalls()["autism"] < 0.8  # half of them have traits
 
 
 def test_the_oracle_knows_half_of_the_patients_and_calls_the_others_controls(studies):
