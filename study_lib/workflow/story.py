@@ -116,7 +116,7 @@ STORY = Story(
             title="Site classification",
             question="Can a ResNet-50 still tell the protocol?",
             needs=(COHORT, "01_data_curation", "03_gan_harmonization", "04_image_quality"),
-            minutes={"smoke": 2, "demo": 16},
+            minutes={"smoke": 2, "demo": 15},
             all_cores=True,
         ),
         Notebook(
@@ -124,7 +124,7 @@ STORY = Story(
             title="CINP pre-training",
             question="Do images learn from networks?",
             needs=(COHORT, "01_data_curation", "02_fcn_construction"),
-            minutes={"smoke": 1, "demo": 9},
+            minutes={"smoke": 1, "demo": 6},
             all_cores=True,
         ),
         Notebook(
