@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from sklearn.cross_decomposition import PLSSVD
 
-from cinp_lib.model import known_edges
 from cinp_lib.pair_store import PairStore
 from cinp_lib.principal_components import PrincipalComponents
 from cinp_lib.retrieval import retrieval
+from cinp_lib.starting_point import edges_of
 from cinp_lib.voxel_standardiser import VoxelStandardiser
 from study_lib.shapes import Embeddings
 
@@ -35,7 +35,7 @@ class Components:
     def fit(cls, store: PairStore) -> Self:
         """From the pairs of a store."""
         voxels = VoxelStandardiser(store.size).fit(store.volume_batches())
-        own = _volumes(store, voxels), _edges(store)
+        own = _volumes(store, voxels), edges_of(store).numpy()
         images, networks = (PrincipalComponents(rows.shape[1], COMPONENTS[-1]).fit(rows) for rows in own)
         return cls(voxels, (images, networks))
 
@@ -46,7 +46,7 @@ class Components:
 
     def of(self, store: PairStore) -> tuple[np.ndarray, np.ndarray]:
         """Those of other people."""
-        own = _volumes(store, self.voxels), _edges(store)
+        own = _volumes(store, self.voxels), edges_of(store).numpy()
         made = (side(torch.from_numpy(rows)).numpy() for side, rows in zip(self.sides, own, strict=True))
         return tuple(rows[:, : self.most] for rows in made)
 
@@ -90,11 +90,6 @@ def _volumes(store: PairStore, voxels: VoxelStandardiser) -> np.ndarray:
     """Standard voxels that brains have in common, one row for each head."""
     batches = (torch.from_numpy(volumes)[:, None] for volumes in store.volume_batches())
     return np.concatenate([voxels(volumes)[:, 0, voxels.common].numpy() for volumes in batches])
-
-
-def _edges(store: PairStore) -> np.ndarray:
-    """One row for each network: its edges, once."""
-    return known_edges(torch.from_numpy(store.networks(np.arange(len(store))))).numpy()
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def fit_inputs(model: Cinp, store: PairStore) -> None:
         model.voxels.fit(store.volume_batches())
     if model.image_components is not None:
         model.image_components.fit(torch.cat([_rows(model, volumes) for volumes in store.volume_batches()]).numpy())
-        model.network_components.fit(_edges(store).numpy())
+        model.network_components.fit(edges_of(store).numpy())
 
 
 def align_components(model: Cinp, store: PairStore, config: PretrainingConfig) -> None:
@@ -65,10 +65,11 @@ def _components(model: Cinp, store: PairStore) -> tuple[Features, Features]:
     """Those of all pairs, in the store's order."""
     device = model.log_tau.device
     images = [model.image_components(_rows(model, volumes).to(device)) for volumes in store.volume_batches()]
-    return torch.cat(images), model.network_components(_edges(store).to(device))
+    return torch.cat(images), model.network_components(edges_of(store).to(device))
 
 
-def _edges(store: PairStore) -> Tensor:
+def edges_of(store: PairStore) -> Tensor:
+    """One row for each network of a store, in its order."""
     return known_edges(torch.from_numpy(store.networks(np.arange(len(store)))))
 
 

@@ -137,13 +137,13 @@ def _joint_means(values: Values, terms: Terms, products: np.ndarray, pure: Level
     centre = (pure * levels).sum(axis=1) / pure.sum(axis=1)
     weight = pure[1:].sum(axis=0)
     rest = (pure[1:] * (values - centre[1:, None])).sum(axis=0)
-    field = np.linalg.solve(_normals(products, weight[None])[0, 1:, 1:], terms[1:] @ rest)
+    field = np.linalg.solve(_normals(products, weight[None], len(terms))[0, 1:, 1:], terms[1:] @ rest)
     return np.column_stack([centre, np.vstack([np.zeros_like(field), field, field])])
 
 
 def _own_means(values: Values, terms: Terms, products: np.ndarray, pure: Levels, means: Means) -> Means:
     wanted = (pure * values) @ terms.T
-    return np.linalg.solve(_normals(products, pure), wanted[:, :, None])[:, :, 0]
+    return np.linalg.solve(_normals(products, pure, len(terms)), wanted[:, :, None])[:, :, 0]
 
 
 def _products(terms: Terms) -> Float[np.ndarray, "product voxel"]:
@@ -152,9 +152,10 @@ def _products(terms: Terms) -> Float[np.ndarray, "product voxel"]:
     return terms[first] * terms[second]
 
 
-def _normals(products: Float[np.ndarray, "product voxel"], weights: Levels) -> Float[np.ndarray, "tissue term term"]:
+def _normals(
+    products: Float[np.ndarray, "product voxel"], weights: Levels, terms: int
+) -> Float[np.ndarray, "tissue term term"]:
     """Normal equations; fields are drawn to 0 by a thousandth, for tissue that is seen in few places."""
-    terms = int((np.sqrt(8 * len(products) + 1) - 1) / 2)
     first, second = np.triu_indices(terms)
     normals = np.empty((len(weights), terms, terms))
     normals[:, first, second] = normals[:, second, first] = weights @ products.T

@@ -57,7 +57,10 @@ def test_people_of_ones_own_give_a_model_and_its_scores_on_people_it_has_not_see
     scores = json.loads((out / "evaluation.json").read_text())
     assert scores["retrieval_gallery"] + len(set(model.seen["subject"])) == len(OWN) - 1
     assert scores["retrieval_r1_chance"] == pytest.approx(1 / scores["retrieval_gallery"])
-    assert model.about["cohort"] == "manifest" and model.about["record"]["iteration"] in (0, 2)
+    records = pd.read_csv(out / "records.csv")
+    best = records["iteration"][records["validation_error"].idxmin()]
+    assert model.about["cohort"] == "manifest" and model.about["record"]["iteration"] == best
+    assert set(records["iteration"]) == {0, 2}
 
 
 def test_the_same_command_again_trains_nothing_anew(trained):

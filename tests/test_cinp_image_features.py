@@ -11,10 +11,12 @@ from small_people import task_of
 
 from cinp_lib.baselines.classifier_training import ClassifierConfig
 from cinp_lib.baselines.image_features import encoder_inputs, mim_only, pooled_features, random_encoder
-from cinp_lib.fine_tuning import fine_tuned
+from cinp_lib.fine_tuning import ImageClassifier, fine_tuned
 from cinp_lib.folds import repeated_folds
 from cinp_lib.model import Cinp
 from cinp_lib.pretrain import fit, trained_model
+from cinp_lib.pretraining_state import State
+from cinp_lib.starting_point import fit_inputs
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,17 @@ def test_pooled_features_are_those_of_single_scans_in_the_order_of_the_store(sto
         for place in (0, 7, 15):
             single = model.image_encoder(torch.from_numpy(store.volumes(np.array([place])))[:, None]).pooled
             assert made[place] == pytest.approx(single[0].numpy(), abs=1e-5)
+
+
+def test_fine_tuning_sees_the_components_that_the_model_sees(store):
+    model = State.fresh(TRAINING, torch.device("cpu")).model.eval()
+    fit_inputs(model, store)
+    seen, volumes = [], torch.from_numpy(store.volumes(np.arange(4)))[:, None]
+    classifier = ImageClassifier(model, 2).eval()
+    classifier.head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    classifier(volumes)
+    components = TRAINING.model.components
+    torch.testing.assert_close(seen[0][:, -components:], model.see(volumes, None).features[:, -components:])
 
 
 def test_fine_tuning_moves_a_copy_and_leaves_the_model_as_it_is(store):

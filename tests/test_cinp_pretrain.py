@@ -22,6 +22,7 @@ from cinp_lib.validation import reconstruction_error, validation_scores
 from study_lib.training import CALL_AGAIN, Checkpoints, NonFiniteLoss, Ranks
 
 KILLED = -signal.SIGKILL
+LAYERS = ("linear", "of_components")  # of a projection
 CPU = torch.device("cpu")
 
 
@@ -134,8 +135,10 @@ def test_two_ranks_train_as_one_does_on_the_same_global_batch(ask, tmp_path):
         assert other == pytest.approx(record, rel=1e-3, abs=1e-5)
     weights, others = content(tmp_path / "one").tensors, content(tmp_path / "two").tensors
     moved = State.fresh(replace(TRAINING, **changes), CPU).model.state_dict()
-    assert all(torch.equal(others[name], value) for name, value in weights.items() if "_components.directions" in name)
-    for name in ("log_tau", "image_projection.linear.weight", "network_projection.of_components.weight"):
+    sides = ("image", "network")
+    for name in (f"model/{side}_components.directions" for side in sides):
+        assert weights[name].any() and torch.equal(others[name], weights[name])
+    for name in ("log_tau", *(f"{side}_projection.{layer}.weight" for side in sides for layer in LAYERS)):
         change = weights[f"model/{name}"] - moved[name]
         difference = (others[f"model/{name}"] - weights[f"model/{name}"]).abs()
         assert change.abs().max() > 5e-4

@@ -34,11 +34,11 @@ def random_encoder(config: PretrainingConfig, store: PairStore, seed: int) -> Ci
 
 
 def pooled_features(model: Cinp, store: PairStore, batch: int = 32) -> Embeddings:
-    """What the image encoder itself sees, before the projection, of all scans of a store in its order."""
-    pooled = model.eval().config.image.embedding  # components, where there are any, come behind
+    """What the image encoder sees, before the projection, of all scans of a store in its order."""
+    model.eval()
     with torch.no_grad():
         made = [
-            model.see(_volumes(model, store, places), None).features[:, :pooled].float().cpu()
+            model.see(_volumes(model, store, places), None).features.float().cpu()
             for places in places_in_batches(len(store), batch)
         ]
     return torch.cat(made).numpy()

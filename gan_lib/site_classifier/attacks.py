@@ -38,13 +38,12 @@ class Trained:
     logits: Mapping[str, Logits]
     records: pd.DataFrame
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    detail: bool = True
 
     def network(self) -> nn.Module:
         """The classifier itself, in eval mode on the CPU."""
         if not self.weights:
             raise ValueError("the weights of this attack were not kept; name it in Bench.keep")
-        network = SliceClassifier(len(self.names), detail=self.detail)
+        network = SliceClassifier(len(self.names), detail=self.weights["resnet.conv1.weight"].shape[1] > 1)
         network.load_state_dict(dict(self.weights))
         return network.eval()
 
@@ -84,7 +83,7 @@ class Bench:
         if files.has(stem):
             kept = files.load(stem)
             if kept.state["key"] == key and (not keep_weights or kept.state["weights"]):
-                return _from_file(kept, slices.names, seed, self.config.detail)
+                return _from_file(kept, slices.names, seed)
         network, records = fitted(slices, self.config, seed, self.device)
         logits = {k: answers(network, s.of_role("test"), self.config.precision) for k, s in tests.items()}
         tensors = {f"logits/{k}": torch.from_numpy(v) for k, v in logits.items()}
@@ -92,7 +91,7 @@ class Bench:
             tensors |= {f"network/{k}": v for k, v in network.state_dict().items()}
         state = {"key": key, "records": records, "weights": keep_weights}
         files.save_as(stem, int(records[-1]["step"]), tensors, state)
-        return _from_file(files.load(stem), slices.names, seed, self.config.detail)
+        return _from_file(files.load(stem), slices.names, seed)
 
     def _apart(self, name: str, tests: Mapping[str, SiteSlices], seed: int) -> list[pd.DataFrame]:
         tables = []
@@ -176,10 +175,10 @@ def _linear(attack: str, values: Features, slices: SiteSlices) -> pd.DataFrame:
     return said(attack, logits, slices.of_role("test"), seed=0)
 
 
-def _from_file(kept: Checkpoint, names: tuple[str, ...], seed: int, detail: bool) -> Trained:
+def _from_file(kept: Checkpoint, names: tuple[str, ...], seed: int) -> Trained:
     logits = {k.removeprefix("logits/"): v.numpy() for k, v in kept.tensors.items() if k.startswith("logits/")}
     weights = {k.removeprefix("network/"): v for k, v in kept.tensors.items() if k.startswith("network/")}
-    return Trained(names, seed, logits, pd.DataFrame(kept.state["records"]), weights, detail)
+    return Trained(names, seed, logits, pd.DataFrame(kept.state["records"]), weights)
 
 
 def plain_name(name: str) -> str:

@@ -27,7 +27,7 @@ Logits = Float[np.ndarray, "slice label"]
 class ClassifierConfig:
     """How one classifier is trained. Rates and augmentation are our choice; the study names the network only."""
 
-    # In `demo`, on scans as they are: which of four sites is 80 % right on validation people at 80 steps and at 120.
+    # What minutes on two cores allow; whether it is enough, the planted mark of notebook 06 says.
     steps: int = 120
     batch: int = 32
     detail: bool = True  # a second channel of our own; the study's network sees the slice alone

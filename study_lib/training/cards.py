@@ -18,12 +18,12 @@ def fit_on_cards(fit: Fit, *arguments: object, device: str = "auto", cards: int 
     With one card or none nothing is done. Either way the caller's own `fit(*arguments)` comes next: it trains, or
     finds the finished training in its folder and yields the records. `cards`: those of this machine unless given.
     """
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
     if cards is None:
         cards = cards_given() if device in ("auto", "cuda") else 1
     if cards < 2:
         return 1
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
     launch = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
