@@ -80,9 +80,10 @@ def test_a_slice_that_is_no_number_stops_the_training_by_subject():
         fitted(slices, replace(TINY, steps=20), 0, CPU)
 
 
-def test_a_finished_attack_is_not_trained_again_and_other_slices_are(tmp_path):
+@pytest.mark.parametrize("detail", [True, False])
+def test_a_finished_attack_is_not_trained_again_and_other_slices_are(tmp_path, detail):
     slices = site_slices(names=("Alpha", "Beta", "Gamma"))
-    config = replace(TINY, steps=2)
+    config = replace(TINY, steps=2, detail=detail)
     bench = Bench(tmp_path, config, CPU, keep=("before",))
     first = bench.trained("before", slices, {"before": slices}, 0)
     file = tmp_path / "before" / "seed0.safetensors"
